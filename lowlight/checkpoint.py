@@ -1,0 +1,140 @@
+"""Weights files and resume states.
+
+A weights file is safetensors with one JSON text in its header under the key `lowlight`: which model, its whole
+configuration, what trained it and how it scored. It holds the test-time network, in fp16; nothing is ever unpickled.
+A resume state holds everything needed to go on exactly.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lowlight import __version__
+from lowlight.core.config import to_dict
+from lowlight.core.errors import ConfigError, WeightsError
+from lowlight.models import MODELS, build_model, model_config
+from lowlight.models.options import RawModelOptions
+
+FORMAT = 1
+HEADER_KEY = "lowlight"
+DEFAULT_WEIGHTS = "sid-net-slim"
+POSTERIOR = "encoder."  # parameters that only training needs
+
+
+def save_weights(
+    path: Path,
+    name: str,
+    config: RawModelOptions,
+    state: dict[str, Tensor],
+    *,
+    trained: dict[str, Any],
+    scores: dict[str, Any],
+    dtype: torch.dtype = torch.float16,
+    with_posterior: bool = False,
+) -> None:
+    """Write a weights file; `state` is the network's state dict. The posterior encoder is left out by default."""
+    header = {
+        "format": FORMAT,
+        "lowlight": __version__,
+        "model": name,
+        "config": to_dict(config),
+        "trained": trained,
+        "scores": scores,
+        "posterior": with_posterior,
+    }
+    tensors = {
+        key: value.detach().to("cpu", dtype, copy=True).contiguous()
+        for key, value in state.items()
+        if with_posterior or not key.startswith(POSTERIOR)
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    save_file(tensors, temporary, metadata={HEADER_KEY: json.dumps(header, sort_keys=True)})
+    os.replace(temporary, path)
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The header of a weights file."""
+    if not path.is_file():
+        raise WeightsError(f"there is no weights file {path}; `lowlight models` lists the models, "
+                           "`lowlight train` makes weights")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is no weights file ({error}); expected safetensors") from error
+    if HEADER_KEY not in metadata:
+        raise WeightsError(f"{path} is a safetensors file of another program; expected one made by lowlight train")
+    header: dict[str, Any] = json.loads(metadata[HEADER_KEY])
+    if header.get("format") != FORMAT:
+        raise WeightsError(f"{path} has weights format {header.get('format')}; this version reads {FORMAT}, "
+                           "try another version of lowlight")
+    return header
+
+
+def load_weights(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a weights file, in fp32 on the CPU and ready for inference, and the file's header."""
+    header = read_header(path)
+    name = header["model"]
+    if name not in MODELS:
+        raise WeightsError(f"{path} is for a model called {name!r}, which this version does not have")
+    try:
+        config = model_config(name, header["config"])
+        with torch.device("meta"):
+            model = MODELS[name].build(config, None)
+    except ConfigError as error:
+        raise WeightsError(f"{path} has a configuration this version cannot build: {error}") from error
+    with safe_open(path, framework="pt") as file:
+        tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 - no mapping
+    if not header["posterior"]:
+        model.encoder = None
+    try:
+        model.load_state_dict(tensors, strict=True, assign=True)
+    except RuntimeError as error:
+        raise WeightsError(f"{path} does not fit model {name!r}: {error}") from error
+    return model.eval().requires_grad_(False), header
+
+
+def find_weights(named: str | Path | None) -> Path:
+    """Where weights are: a path as it is, or a model's name among the shipped ones; None is the default model.
+
+    Shipped weights lie in the installed package, or in the checkout beside it.
+    """
+    if named is not None and (Path(named).is_file() or Path(named).suffix):
+        return Path(named)
+    name = f"{named or DEFAULT_WEIGHTS}.safetensors"
+    package = Path(__file__).resolve().parent
+    folders = (package / "weights", package.parent / "weights")
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    shipped = sorted({p.stem for folder in folders for p in folder.glob("*.safetensors")})
+    raise WeightsError(
+        f"no weights are shipped for {named or DEFAULT_WEIGHTS!r}; shipped are {', '.join(shipped) or 'none'}, "
+        "or name a file with --weights"
+    )
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a resume state: tensors and plain values only, under a temporary name first."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read a resume state without running any code from it."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError) as error:
+        raise WeightsError(f"{path} cannot be resumed from ({error}); start the run anew") from error
+    return state
+
+
+__all__ = ["build_model", "find_weights", "load_state", "load_weights", "read_header", "save_state", "save_weights"]

@@ -1,0 +1,76 @@
+"""`lowlight models`: the models there are, or what a weights file says about itself."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def models(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A weights file whose header is printed.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", envvar="LOWLIGHT_JSON", help="Print JSON instead of a table.")
+    ] = False,
+) -> None:
+    """List the models with their parameters and multiply-accumulates, or print a weights FILE's header."""
+    if file is not None:
+        from lowlight.checkpoint import read_header
+
+        header = read_header(file)
+        _print_json(header) if as_json else _print_header(file, header)
+        return
+    from lowlight.workflows.models import list_models
+
+    rows = list_models()
+    _print_json(rows) if as_json else _print_models(rows)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _print_models(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(caption="Prior and decoder, for one tile of 256 x 256 packed pixels; G = 10^9.")
+    table.add_column("model", no_wrap=True)
+    for title in ("parameters", "GMACs", "GMACs as published"):
+        table.add_column(title, justify="right")
+    table.add_column("")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            f"{row['parameters']:,}".replace(",", " "),
+            f"{row['macs'] / 1e9:.3f}",
+            f"{row['macs_published_convention'] / 1e9:.3f}",
+            row["summary"],
+        )
+    Console().print(table)
+
+
+def _print_header(file: Path, header: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(file.name), show_header=False)
+    for key, value in _flatten(header):
+        # Text, not str: a header from outside must not be read as markup.
+        table.add_row(Text(key), Text(value))
+    Console().print(table)
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    lines = []
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            lines += _flatten(value, f"{prefix}{key}.")
+        else:
+            lines.append(
+                (f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str))
+            )
+    return lines

@@ -1,0 +1,1 @@
+"""The shared nouns: frames, pictures, batches, configurations and errors."""

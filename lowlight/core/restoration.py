@@ -1,0 +1,106 @@
+"""The nouns of learning: what goes into a network, what it promises and what comes out.
+
+Letters: B batch, N frames of one scene, C input channels, C' output channels, h and w packed height and width,
+u upscale factor (1 = packed size, 2 = full sensor size), Z latent size.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+from torch import Tensor
+
+InputColour = Literal["raw", "wb"]
+OutputColour = Literal["srgb", "camera"]
+BasePicture = Literal["none", "lowpass"]
+
+
+class Gaussian(NamedTuple):
+    """A diagonal normal distribution: mean and log-variance, both `[B, Z]` (log-variance 0 = unit variance)."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+
+class Latent(NamedTuple):
+    """A draw kept in the graph, beside the distributions it may be compared with."""
+
+    sample: Tensor
+    prior: Gaussian
+    posterior: Gaussian | None = None
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """What a network says about the bright picture: `image [B, C', u*h, u*w]`, not clipped, and its latents."""
+
+    image: Tensor
+    latents: tuple[Latent, ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training items: frames `[B, N, C, h, w]` in [0, 1], target `[B, C', u*h, u*w]` in [0, 1].
+
+    `base` is the base picture a network adds its output to, `[B, C', u*h, u*w]`, or None. `ratio` is `[B, N]`.
+    """
+
+    frames: Tensor
+    target: Tensor
+    ratio: Tensor
+    base: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class ModelTraits:
+    """What the code around a network must know of it, and nothing more."""
+
+    in_channels: int = 4
+    out_channels: int = 3
+    max_frames: int = 1
+    tile: int = 256  # packed pixels; a model with a fully connected bottleneck takes exactly this
+    latent_stride: int = 1  # tile starts are rounded down to a multiple of this
+    upscale: int = 1
+    input_colour: InputColour = "raw"
+    output_colour: OutputColour = "srgb"
+    base: BasePicture = "none"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a model has read from the dark frames: the prior p(z|y), the skip features, the base picture."""
+
+    prior: Gaussian
+    skips: tuple[Tensor, ...]
+    base: Tensor | None = None
+
+
+@runtime_checkable
+class RestorationModel(Protocol):
+    """A network with named steps. It never computes its own loss."""
+
+    traits: ModelTraits
+
+    def condition(self, frames: Tensor, base: Tensor | None = None) -> Condition:
+        """Read the dark frames `[B, N, C, h, w]`."""
+        ...
+
+    def posterior(self, target: Tensor) -> Gaussian:
+        """q(z|x) from the bright target `[B, C', u*h, u*w]`."""
+        ...
+
+    def decode(self, z: Tensor, condition: Condition) -> Tensor:
+        """Mean of p(x|y,z), `[B, C', u*h, u*w]`, not clipped."""
+        ...
+
+    def restore(
+        self, frames: Tensor, base: Tensor | None = None, noise: Tensor | None = None
+    ) -> Restoration:
+        """The test-time path: z is the prior's mean, plus `noise [B, Z]` where it is given."""
+        ...
+
+
+class Loss(NamedTuple):
+    """What is minimised, and its parts for the log (detached scalars by name)."""
+
+    total: Tensor
+    parts: dict[str, Tensor]

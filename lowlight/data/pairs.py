@@ -1,0 +1,131 @@
+"""Pairs of a dark RAW and its bright picture: the CSV manifest, and pairs ready for scoring."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lowlight.core.errors import DataError
+from lowlight.core.photo import RawFrame
+from lowlight.data.pictures import READERS, read_picture
+from lowlight.ops.exposure import RATIO_RANGE
+from lowlight.raw.bayer import packed_size
+
+COLUMNS = ("scene", "split", "dark", "bright", "ratio", "iso", "burst_index")
+REQUIRED = ("dark", "bright")
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """One line of a manifest. `ratio` is None where it must come from the exposure times."""
+
+    dark: Path
+    bright: Path
+    scene: str = ""
+    split: str = ""
+    ratio: float | None = None
+    iso: float | None = None
+    burst_index: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A dark frame with its truth, uint16 `[H, W, 3]` encoded, at packed or full size, and the ratio between."""
+
+    name: str
+    scene: str
+    frame: RawFrame
+    truth: npt.NDArray[np.uint16]
+    ratio: float
+
+
+def read_manifest(path: Path) -> list[PairRow]:
+    """The rows of a CSV manifest; paths are relative to it. Columns: scene, split, dark, bright, ratio, iso,
+    burst_index, of which dark and bright must be there.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or []
+            missing = [name for name in REQUIRED if name not in columns]
+            if missing:
+                raise DataError(f"{path} has no column {missing[0]!r}; expected a CSV with {', '.join(COLUMNS)}")
+            rows = [_row(path, line, values) for line, values in enumerate(reader, start=2)]
+    except OSError as error:
+        raise DataError(f"cannot read the manifest {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is no CSV text ({error}); expected columns {', '.join(COLUMNS)}") from error
+    if not rows:
+        raise DataError(f"the manifest {path} has no rows; expected one pair a line")
+    return rows
+
+
+def _row(path: Path, line: int, values: dict[str, str | None]) -> PairRow:
+    def number(key: str) -> float | None:
+        text = (values.get(key) or "").strip()
+        try:
+            return float(text) if text else None
+        except ValueError as error:
+            raise DataError(f"{path}, line {line}: {key} is {text!r}; expected a number or nothing") from error
+
+    named = {key: (values.get(key) or "").strip() for key in COLUMNS}
+    for key in REQUIRED:
+        if not named[key]:
+            raise DataError(f"{path}, line {line}: {key} is empty; expected a file's path")
+    ratio = number("ratio")
+    if ratio is not None and not ratio > 0:
+        raise DataError(f"{path}, line {line}: ratio is {ratio:g}; expected a positive number")
+    return PairRow(
+        dark=path.parent / named["dark"],
+        bright=path.parent / named["bright"],
+        scene=named["scene"],
+        split=named["split"],
+        ratio=ratio,
+        iso=number("iso"),
+        burst_index=int(number("burst_index") or 0),
+    )
+
+
+def load_pair(row: PairRow) -> Pair:
+    """Read both files of a row. A bright RAW is rendered at half size, as the thesis' ground truths are."""
+    from lowlight.raw.read import read_raw
+
+    frame = read_raw(row.dark)
+    ratio = row.ratio
+    if row.bright.suffix.lower() in READERS:
+        truth = read_picture(row.bright)
+        if truth.shape[2] != 3:
+            raise DataError(f"{row.bright} has {truth.shape[2]} channels; expected a colour picture")
+        bright_s = None
+    else:
+        from lowlight.raw.read import render_half_size
+
+        truth, bright_s = render_half_size(row.bright)
+    if ratio is None:
+        ratio = _exposure_ratio(frame, bright_s, row)
+    return Pair(row.dark.name, row.scene, frame, fit_truth(truth, frame, row.bright), ratio)
+
+
+def _exposure_ratio(frame: RawFrame, bright_s: float | None, row: PairRow) -> float:
+    dark_s = frame.metadata.exposure_s
+    if not dark_s or not bright_s:
+        raise DataError(
+            f"{row.dark.name} has no ratio in the manifest and the exposure times are not both known; "
+            "fill the ratio column"
+        )
+    return min(bright_s / dark_s, RATIO_RANGE[1])
+
+
+def fit_truth(truth: npt.NDArray[np.uint16], frame: RawFrame, name: Path) -> npt.NDArray[np.uint16]:
+    """Check that a truth has the mosaic's or the packed size, and cut what rounding added."""
+    height, width = frame.size
+    packed = packed_size(frame.size, frame.pattern)
+    for wanted in ((height, width), (height // 2, width // 2), packed):
+        if all(0 <= have - want <= 1 for have, want in zip(truth.shape[:2], wanted, strict=True)):
+            return truth[: wanted[0], : wanted[1]]
+    raise DataError(
+        f"{name} is {truth.shape[1]}x{truth.shape[0]} but the dark frame is {width}x{height}; "
+        "expected the same size or half of it"
+    )

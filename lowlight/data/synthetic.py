@@ -1,0 +1,196 @@
+"""Pairs of dark RAW and bright truth made from clean photographs.
+
+A photograph is unprocessed to linear camera colour (after T. Brooks et al., "Unprocessing Images for Learned Raw
+Denoising", CVPR 2019), exposed, mosaicked, darkened by the ratio, given a sensor's noise, and then read through the
+same packing and amplification as a real file. Every batch is a pure function of the seed and the step.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from lowlight.core.photo import RGGB
+from lowlight.core.restoration import Batch, ModelTraits
+from lowlight.data.cameras import draw_gains, draw_matrices
+from lowlight.data.noise import (
+    BLACK_DN,
+    WHITE_DN,
+    NoiseConfig,
+    draw_sensor,
+    expose,
+    log_uniform,
+    normal,
+    uniform,
+)
+from lowlight.data.photos import PhotoSet
+from lowlight.data.scenes import procedural_scene
+from lowlight.ops.color import apply_matrix, encode, srgb_decode
+from lowlight.ops.exposure import BASE_BLOCK_PX, amplify, lowpass_base, upsample_window
+from lowlight.raw.bayer import normalise, pack_mosaic, plane_offsets
+
+MAX_ANALOGUE_LIGHT = 16.0  # light sources are at most this many times brighter than the photo's white
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticConfig:
+    """How scenes are drawn. Pairs are (low, high)."""
+
+    ratio: tuple[float, float] = (30.0, 300.0)  # darkening, uniform in the logarithm
+    mean_light: tuple[float, float] = (0.015, 0.3)  # mean linear luma of the truth, uniform in the logarithm
+    zoom: tuple[float, float] = (0.75, 2.0)  # enlargement of the photo, uniform in the logarithm
+    tone: float = 1.0  # how much of a photo's contrast curve is undone, at most
+    lamp_share: float = 0.4  # share of pictures whose whites are turned into light sources
+    tint: float = 0.08  # deviation of the logarithm of each colour: balance is never perfect
+    warmth: float = 0.12  # how much warmer than white lamp-lit scenes are, at most
+    scene_share: float = 0.12  # share of procedural scenes
+    scene_count: int = 64  # procedural scenes kept ready
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+
+
+class SyntheticSource:
+    """Makes the batch of any step; `traits` say what the network takes and gives."""
+
+    def __init__(
+        self,
+        photos: PhotoSet,
+        traits: ModelTraits,
+        config: SyntheticConfig,
+        batch: int,
+        seed: int,
+        device: torch.device | None = None,
+    ) -> None:
+        self.photos, self.traits, self.config = photos, traits, config
+        self.batch_size, self.seed = batch, seed
+        self.device = device or torch.device("cpu")
+        self._scenes: list[npt.NDArray[np.uint8]] = []
+
+    def batch(self, step: int) -> Batch:
+        """Training items of one step, on the source's device."""
+        host = Generator().manual_seed(_mix(self.seed, step))
+        generator = Generator(self.device).manual_seed(_mix(self.seed + 1, step))
+        crops = torch.stack([self._crop(host) for _ in range(self.batch_size)]).to(self.device)
+        return make_pairs(crops, self.traits, self.config, generator)
+
+    def describe(self) -> dict[str, Any]:
+        """Name, hash and number of the photos that train."""
+        return {"name": "synthetic", "photos": len(self.photos), "photo_hash": self.photos.digest()}
+
+    def _crop(self, generator: Generator) -> Tensor:
+        """One flipped, zoomed crop of a photo or scene, float `[3, 2*tile, 2*tile]` in the sRGB curve."""
+        photo = self._draw_picture(generator)
+        side = 2 * self.traits.tile
+        zoom = float(log_uniform(1, *self.config.zoom, generator))
+        cut = min(int(side / zoom), *photo.shape[:2])
+        top, left = (_below(limit - cut + 1, generator) for limit in photo.shape[:2])
+        crop = torch.from_numpy(photo[top : top + cut, left : left + cut].copy()).movedim(-1, 0)
+        crop = _flip(crop, _below(8, generator)).float()[None] / 255
+        if cut != side:
+            crop = F.interpolate(crop, (side, side), mode="bilinear", antialias=cut > side).clamp_(0, 1)
+        return crop[0]
+
+    def _draw_picture(self, generator: Generator) -> npt.NDArray[np.uint8]:
+        if self.config.scene_share and float(torch.rand(1, generator=generator)) < self.config.scene_share:
+            if not self._scenes:
+                self._scenes = [procedural_scene(seed) for seed in range(self.config.scene_count)]
+            return self._scenes[_below(len(self._scenes), generator)]
+        return self.photos[_below(len(self.photos), generator)]
+
+
+def make_pairs(crops: Tensor, traits: ModelTraits, config: SyntheticConfig, generator: Generator) -> Batch:
+    """Turn clean crops `[B, 3, 2t, 2t]` (sRGB curve) into a batch for a network with these traits."""
+    count = len(crops)
+    ratio = log_uniform(count, *config.ratio, generator)
+    gains = draw_gains(count, generator)
+    matrix = draw_matrices(count, generator)
+    scene = light_of(crops, config, generator)
+    camera = apply_matrix(scene, matrix).clamp_(min=0)
+    target = render_truth(camera, matrix, traits)
+
+    raw = camera / gains[:, [0, 1, 2], None, None]
+    mosaic = _mosaic(raw) / ratio[:, None, None]
+    sensor = draw_sensor(count, config.noise, generator)
+    reading = expose(mosaic, sensor, config.noise, generator)
+    packed = _pack(reading)
+
+    amount = ratio[:, None, None, None]
+    frames = amplify(packed, amount, gains, traits.input_colour)
+    base = None
+    if traits.base == "lowpass":
+        balanced = amplify(packed, amount, gains, "wb")
+        coarse = lowpass_base(balanced, traits.output_colour, torch.linalg.inv(matrix))
+        base = upsample_window(coarse, 0, 0, traits.tile, traits.upscale, BASE_BLOCK_PX)
+    return Batch(frames[:, None], target, ratio[:, None], base)
+
+
+def light_of(crops: Tensor, config: SyntheticConfig, generator: Generator) -> Tensor:
+    """Linear sRGB light of crops in the sRGB curve, `[B, 3, H, W]`, not clipped: lamps exceed 1."""
+    count = len(crops)
+
+    def item(values: Tensor) -> Tensor:
+        return values[:, None, None, None]
+
+    strength = item(uniform(count, 0, config.tone, generator))
+    flat = 0.5 - torch.sin(torch.asin(1 - 2 * crops) / 3)  # the inverse of the smoothstep contrast curve
+    linear = srgb_decode(torch.lerp(crops, flat, strength))
+
+    is_lamp = uniform(count, 0, 1, generator) < config.lamp_share
+    boost = torch.where(is_lamp, log_uniform(count, 1, MAX_ANALOGUE_LIGHT, generator), 1.0)
+    near_white = ((crops.amin(1, keepdim=True) - 0.85) / 0.15).clamp(0, 1)
+    linear = linear * (1 + (item(boost) - 1) * near_white.square())
+
+    tint = config.tint * normal((count, 3), generator)
+    warmth = uniform(count, 0, config.warmth, generator)
+    tint = tint + warmth[:, None] * torch.tensor([1.0, 0.0, -1.6], device=tint.device)
+    linear = linear * tint.exp()[:, :, None, None]
+    wanted = log_uniform(count, *config.mean_light, generator)
+    present = linear.clamp(max=1).mean((1, 2, 3)).clamp(min=1e-3)
+    return linear * item((wanted / present).clamp(max=4.0))
+
+
+def render_truth(camera: Tensor, matrix: Tensor, traits: ModelTraits) -> Tensor:
+    """The bright picture of linear balanced camera light `[B, 3, 2t, 2t]`, as the network should give it."""
+    clipped = camera.clamp(0, 1)
+    if traits.output_colour == "srgb":
+        clipped = apply_matrix(clipped, torch.linalg.inv(matrix)).clamp_(0, 1)
+    if traits.upscale == 1:
+        # LibRaw's half size makes one pixel of each 2x2 block in linear light.
+        clipped = F.avg_pool2d(clipped, 2)
+    return encode(clipped)
+
+
+def _mosaic(rgb: Tensor) -> Tensor:
+    """Sample `[B, 3, H, W]` at the sites of an RGGB sensor, `[B, H, W]`."""
+    mosaic = rgb[:, 1].clone()
+    mosaic[:, 0::2, 0::2] = rgb[:, 0, 0::2, 0::2]
+    mosaic[:, 1::2, 1::2] = rgb[:, 2, 1::2, 1::2]
+    return mosaic
+
+
+def _pack(reading: Tensor) -> Tensor:
+    planes = pack_mosaic(reading, plane_offsets(RGGB))
+    levels = torch.tensor([BLACK_DN, WHITE_DN], device=reading.device)
+    return normalise(planes, levels[0].expand(4), levels[1].expand(4))
+
+
+def _flip(picture: Tensor, which: int) -> Tensor:
+    """One of the eight flips and turns of `[..., H, W]`; before mosaicking, so the phase is never touched."""
+    if which & 1:
+        picture = picture.flip(-1)
+    if which & 2:
+        picture = picture.flip(-2)
+    return picture.transpose(-1, -2) if which & 4 else picture
+
+
+def _below(limit: int, generator: Generator) -> int:
+    return int(torch.randint(limit, (1,), generator=generator))
+
+
+def _mix(seed: int, step: int) -> int:
+    """A seed for one step: neighbouring steps must not give related streams."""
+    return (seed * 0x9E3779B1 + step * 0x85EBCA77 + math.isqrt(step) * 7919) & 0x7FFFFFFF

@@ -1,0 +1,47 @@
+"""Options that every network on RAW frames takes."""
+
+from dataclasses import dataclass
+
+from lowlight.core.errors import ConfigError
+from lowlight.core.restoration import BasePicture, InputColour, ModelTraits, OutputColour
+from lowlight.models.blocks import Init
+
+TILE_PX = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawModelOptions:
+    """What a RAW network reads and writes. The defaults are the thesis'."""
+
+    in_channels: int = 4  # 4: packed R, G1, B, G2
+    out_channels: int = 3  # 3: colour, 1: gray
+    upscale: int = 1  # 1: picture at packed size (thesis), 2: at full sensor size
+    input_colour: InputColour = "raw"  # raw: amplified only (thesis), wb: white-balanced too
+    output_colour: OutputColour = "srgb"  # srgb (thesis), camera: balanced camera colour in LibRaw's curve
+    base: BasePicture = "none"  # lowpass: the network's output is added to a coarse picture
+    init: Init = "normal02"
+
+    def __post_init__(self) -> None:
+        if self.upscale not in (1, 2):
+            raise ConfigError(f"upscale is {self.upscale}; it is 1 (packed size) or 2 (full sensor size)")
+        if self.in_channels < 1 or self.out_channels not in (1, 3):
+            raise ConfigError(
+                f"a model has {self.in_channels} input and {self.out_channels} output channels; "
+                "expected at least 1 and exactly 1 or 3"
+            )
+        if self.base != "none" and (self.in_channels, self.out_channels) != (4, 3):
+            raise ConfigError("a low-pass base needs packed RAW in (4 channels) and colour out (3)")
+        if self.output_colour == "camera" and self.out_channels != 3:
+            raise ConfigError("camera colour out needs 3 output channels")
+
+    def traits(self) -> ModelTraits:
+        """The promises these options make to the code around the network."""
+        return ModelTraits(
+            in_channels=self.in_channels,
+            out_channels=self.out_channels,
+            tile=TILE_PX,
+            upscale=self.upscale,
+            input_colour=self.input_colour,
+            output_colour=self.output_colour,
+            base=self.base,
+        )

@@ -1,0 +1,82 @@
+"""Merging overlapping tiles into one picture, band by band.
+
+The thesis weighs each pixel of a tile by the inverse of its distance to the tile's centre, to a power p (2 by
+default, 0 is plain averaging). The feathered merge weighs by a product of two profiles that fall towards the tile's
+border, which leaves a smaller step where a tile ends.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Merge = Literal["idw", "feather"]
+FloatArray = npt.NDArray[np.float32]
+
+
+def tile_weights(tile_px: int, merge: Merge = "idw", power: float = 2.0) -> FloatArray:
+    """Weight of each pixel of a tile, float32 `[tile_px, tile_px]`, positive, largest value 1.
+
+    `idw`: distance to the centre `(tile_px - 1) / 2` to the power `-power`; for odd sizes the centre pixel's
+    distance is taken as 1/2. `feather`: a triangle along each axis; `power` is not used.
+    """
+    offset = np.abs(np.arange(tile_px) - (tile_px - 1) / 2)
+    if merge == "feather":
+        profile = (tile_px / 2 - offset) / (tile_px / 2)
+        weights = np.outer(profile, profile)
+    else:
+        distance = np.hypot(offset[:, None], offset[None, :])
+        weights = np.maximum(distance, 0.5) ** -power
+    return np.asarray(weights / weights.max(), dtype=np.float32)
+
+
+class BandBlender:
+    """Adds tiles row by row and gives back finished bands; memory is two bands, whatever the number of tiles.
+
+    `rows` and `cols` are the tile starts and `width` the padded picture's width, all in output pixels. Each tile is
+    clamped to [0, 1] before it is merged, as the thesis does. Works on CPU arrays; the weights are summed once for
+    a whole row of tiles, because every row has the same columns.
+    """
+
+    def __init__(
+        self,
+        rows: tuple[int, ...],
+        cols: tuple[int, ...],
+        width: int,
+        channels: int,
+        weights: FloatArray,
+    ) -> None:
+        self.rows, self.cols, self.weights = rows, cols, weights
+        self.tile = weights.shape[0]
+        self._strip = np.zeros((self.tile, width), dtype=np.float32)
+        for col in cols:
+            self._strip[:, col : col + self.tile] += weights
+        self._sum = np.zeros((channels, self.tile, width), dtype=np.float32)
+        self._weight = np.zeros((self.tile, width), dtype=np.float32)
+
+    def merge(self, tiles: Iterator[FloatArray]) -> Iterator[tuple[int, FloatArray]]:
+        """Take tiles `[C, tile, tile]` in row-major order; yield `(first_row, band [C, n, width])` top to bottom.
+
+        A band is valid until the next one is asked for.
+        """
+        self._sum.fill(0)
+        self._weight.fill(0)
+        for index, row in enumerate(self.rows):
+            for col in self.cols:
+                tile = np.clip(next(tiles), 0.0, 1.0)
+                tile *= self.weights
+                self._sum[:, :, col : col + self.tile] += tile
+            self._weight += self._strip
+            last = index + 1 == len(self.rows)
+            done = self.tile if last else self.rows[index + 1] - row
+            yield row, self._sum[:, :done] / self._weight[:done]
+            if not last:
+                self._advance(done)
+
+    def _advance(self, done: int) -> None:
+        keep = self.tile - done
+        for buffer in (self._sum, self._weight):
+            # Rows move up by less than their own length, so the copy must not read what it has overwritten.
+            buffer[..., :keep, :] = buffer[..., done:, :].copy()
+            buffer[..., keep:, :] = 0

@@ -1,0 +1,35 @@
+"""Diagonal normal distributions: draws and divergences."""
+
+import torch
+from torch import Tensor
+
+from lowlight.core.restoration import Gaussian
+
+LOG_VARIANCE_RANGE = (-10.0, 10.0)
+
+
+def kl_divergence(q: Gaussian, p: Gaussian) -> Tensor:
+    """KL(q || p) of diagonal normals, summed over the latent axis, `[B]`, in float32.
+
+    Source: thesis, section on conditional VAEs: `1/2 sum [log(vp/vq) - 1 + vq/vp + (mq - mp)^2 / vp]`.
+    """
+    q_log, p_log = q.log_variance.float(), p.log_variance.float()
+    gap = q.mean.float() - p.mean.float()
+    terms = p_log - q_log - 1 + (q_log - p_log).exp() + gap.square() * (-p_log).exp()
+    return 0.5 * terms.flatten(1).sum(1)
+
+
+def draw(q: Gaussian, noise: Tensor) -> Tensor:
+    """Reparametrised sample `mean + exp(log_variance / 2) * noise`, in the graph of the mean and log-variance."""
+    return q.mean + (0.5 * q.log_variance).exp() * noise
+
+
+def standard_noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Standard normal noise shaped like a tensor, from an explicit generator (drawn on its device, then moved)."""
+    device = generator.device if generator is not None else like.device
+    return torch.randn(like.shape, generator=generator, device=device).to(like)
+
+
+def clamp_log_variance(log_variance: Tensor) -> Tensor:
+    """Keep log-variances in [-10, 10], so that no draw overflows early in training."""
+    return log_variance.clamp(*LOG_VARIANCE_RANGE)

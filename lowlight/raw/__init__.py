@@ -1,0 +1,1 @@
+"""RAW files in: reading, levels, white balance, packing and developing."""

@@ -1,0 +1,55 @@
+"""From white-balanced camera colour to an sRGB picture, the way LibRaw renders by default.
+
+The ground truths of the See-in-the-Dark pairs are rendered so: camera matrix to sRGB primaries, clipped, then the
+curve (2.222, 4.5). Each row of the matrix sums to 1, so a clipped light source (1, 1, 1) stays neutral.
+"""
+
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lowlight.ops.color import decode, encode
+
+ENCODE_BITS = 18  # entries of the encoding table: finer than 16 bits, because the toe's slope is 4.5
+WHITE = 65535
+
+
+@cache
+def _decode_table() -> npt.NDArray[np.float32]:
+    return decode(torch.arange(WHITE + 1, dtype=torch.float64) / WHITE).float().numpy()
+
+
+@cache
+def _encode_table() -> npt.NDArray[np.uint16]:
+    steps = 1 << ENCODE_BITS
+    linear = torch.arange(steps + 1, dtype=torch.float64) / steps
+    return (encode(linear) * WHITE + 0.5).numpy().astype(np.uint16)
+
+
+def to_linear(encoded: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
+    """Encoded uint16 of any shape to linear float32 in [0, 1]."""
+    return _decode_table()[encoded]
+
+
+def to_encoded(linear: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    """Linear float32 of any shape, clipped to [0, 1], to encoded uint16."""
+    steps = np.float32(1 << ENCODE_BITS)
+    index = np.clip(linear, 0, 1)
+    index *= steps
+    index += np.float32(0.5)
+    return _encode_table()[index.astype(np.int32)]
+
+
+def develop(
+    camera: npt.NDArray[np.uint16], camera_to_srgb: npt.NDArray[np.float32] | None
+) -> npt.NDArray[np.uint16]:
+    """Camera colour `[H, W, 3]` in LibRaw's curve to sRGB primaries in the same curve, uint16 both.
+
+    Without a matrix the camera's colours are taken as they are.
+    """
+    if camera_to_srgb is None:
+        return camera
+    linear = to_linear(camera)
+    return to_encoded(linear.reshape(-1, 3) @ camera_to_srgb.T.astype(np.float32)).reshape(camera.shape)

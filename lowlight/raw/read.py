@@ -1,0 +1,310 @@
+"""From a RAW file to a `RawFrame`: the only place that talks to rawpy.
+
+LibRaw decodes; everything it says is copied out while the file is open, judged afterwards. A file that is no
+usable Bayer RAW is refused with a sentence of its own. One decoder object per call, so calls from several
+threads are safe. LibRaw writes some warnings straight to the process's standard error, which cannot be
+redirected for one thread only.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rawpy
+from threadpoolctl import threadpool_limits
+
+from lowlight.core.errors import BrokenFileError, LowlightError, UnsupportedRawError, UsageError
+from lowlight.core.photo import CfaPattern, Metadata, PerColour, RawFrame
+from lowlight.raw.balance import camera_to_srgb, choose_balance, daylight_gains, gains
+from lowlight.raw.exif import DNG_VERSION, PHOTOMETRIC, read_metadata, tiff_tags
+from lowlight.raw.levels import (
+    LEVEL_PRESETS,
+    Mosaic,
+    check_black,
+    check_greens,
+    find_pedestal,
+    is_stretched_8_bit,
+)
+from lowlight.raw.refusals import check_file, is_tiff_picture, not_raw, strange_pattern, three_values
+from lowlight.raw.sniff import TIFF_PICTURE_KINDS
+
+__all__ = ["LEVEL_PRESETS", "bayer_pattern", "exif_orientation", "read_raw"]
+
+_BAYER_COLOURS = "RGBG"
+# LibRaw's flip: 1 mirrors columns, 2 mirrors rows, 4 transposes afterwards; some files bring degrees instead.
+_ORIENTATION = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7, 90: 6, 180: 3, 270: 8}
+
+
+@dataclass(frozen=True, eq=False)
+class _Decoded:
+    """What LibRaw said, copied, not judged."""
+
+    mosaic: Mosaic
+    colours: tuple[tuple[int, int], tuple[int, int]]  # colour indices at the visible corner
+    black: tuple[float, ...]
+    white: float
+    white_per_colour: tuple[float, ...] | None
+    camera_wb: tuple[float, ...]
+    daylight_wb: tuple[float, ...]
+    color_matrix: npt.NDArray[np.float64]
+    rgb_xyz_matrix: npt.NDArray[np.float64]
+    flip: int
+    pixel_aspect: float
+    metadata: Metadata
+
+
+def read_raw(path: Path, *, black: float | None = None, white: float | None = None) -> RawFrame:
+    """Read one Bayer RAW: the visible mosaic in DN, odd sizes kept, levels, balance, matrix and metadata.
+
+    `black` and `white` (DN, all colours) replace the file's levels; `LEVEL_PRESETS` has named pairs. Levels
+    follow the colour index; the white level is the per-colour one where the file has it. Raises
+    `BrokenFileError` for what cannot be read and `UnsupportedRawError` for what is no Bayer RAW, each with a
+    sentence that starts with the file's name; `UsageError` for impossible `black` and `white`.
+    """
+    path = Path(path)
+    _check_levels(black, white)
+    container = check_file(path)
+    decoded = _decode(path, container)
+    pattern = bayer_pattern(decoded.colours)
+    if pattern is None:
+        raise UnsupportedRawError(strange_pattern(path.name, decoded.colours))
+    same_greens = sorted(index for row in decoded.colours for index in row) == [0, 1, 1, 2]
+
+    def by_colour(values: Sequence[float]) -> PerColour:
+        r, g1, b, g2 = (float(value) for value in (*values, 0, 0, 0, 0)[:4])
+        return (r, g1, b, g1) if same_greens else (r, g1, b, g2)
+
+    file_black = by_colour(decoded.black)
+    if is_stretched_8_bit(decoded.mosaic, file_black, decoded.white):
+        raise UnsupportedRawError(
+            f"{path.name} holds an 8-bit picture stretched to 16 bits, not sensor data; "
+            "it is already developed, so enhance the camera's RAW file instead."
+        )
+    notes: list[str] = []
+    levels, source = _black(decoded.mosaic, pattern, file_black, decoded.white, black, notes)
+    whites = _white(path.name, decoded, by_colour, levels, black is not None, white)
+    if black is None:
+        notes += check_black(decoded.mosaic, pattern, levels, whites)
+    notes += check_greens(decoded.mosaic, pattern, levels, whites)
+    daylight = daylight_gains(by_colour(decoded.daylight_wb))
+    wb, wb_source, wb_notes = choose_balance(
+        gains(by_colour(decoded.camera_wb)), daylight, decoded.mosaic, pattern, levels, whites
+    )
+    matrix = camera_to_srgb(decoded.color_matrix, decoded.rgb_xyz_matrix)
+    notes += wb_notes
+    if matrix is None:
+        notes.append("No colour matrix is known for this camera: its colours are taken for sRGB's.")
+    if abs(decoded.pixel_aspect - 1) > 0.01:
+        notes.append(
+            f"The sensor's pixels are not square (1 to {decoded.pixel_aspect:.3g}); the picture keeps them."
+        )
+    return RawFrame(
+        mosaic=decoded.mosaic,
+        pattern=pattern,
+        black=levels,
+        white=whites,
+        wb=wb,
+        wb_source=wb_source,
+        camera_to_srgb=matrix,
+        orientation=exif_orientation(decoded.flip),
+        metadata=decoded.metadata,
+        path=path,
+        black_source=source,
+        notes=tuple(notes),
+        daylight_wb=daylight,
+    )
+
+
+def bayer_pattern(colours: tuple[tuple[int, int], tuple[int, int]]) -> CfaPattern | None:
+    """Check 2x2 colour indices: a Bayer pattern has 0, 1, 2, 3 once each, greens on a diagonal; else None.
+
+    Where both greens have index 1, the first in reading order stays 1 and the second becomes 3.
+    """
+    flat = [index for row in colours for index in row]
+    if sorted(flat) == [0, 1, 1, 2]:
+        flat[3 - flat[::-1].index(1)] = 3
+    if sorted(flat) != [0, 1, 2, 3] or {flat[0], flat[3]} not in ({0, 2}, {1, 3}):
+        return None
+    return (flat[0], flat[1]), (flat[2], flat[3])
+
+
+def exif_orientation(flip: int) -> int:
+    """Turn LibRaw's flip into the EXIF orientation (1 to 8) of the same turn; 1 for an undefined flip."""
+    return _ORIENTATION.get(flip if flip in range(8) else flip % 360, 1)
+
+
+def _check_levels(black: float | None, white: float | None) -> None:
+    for name, value in (("black", black), ("white", white)):
+        if value is not None and not 0 <= value <= 65535:
+            raise UsageError(f"A {name} level of {value:g} cannot be: RAW values go from 0 to 65535.")
+    if black is not None and white is not None and black >= white:
+        raise UsageError(f"The black level {black:g} must lie below the white level {white:g}.")
+
+
+def _decode(path: Path, container: str | None) -> _Decoded:
+    """Let LibRaw decode, with its errors as sentences.
+
+    OpenMP gets one thread, because compressed Fuji files decode differently from run to run with more. The
+    limit holds for the calling thread only.
+    """
+    name = path.name
+    try:
+        with threadpool_limits(limits=1, user_api="openmp"), rawpy.imread(str(path)) as raw:
+            return _copy(raw, path, container)
+    except LowlightError:
+        raise
+    except rawpy.LibRawFileUnsupportedError:
+        raise not_raw(path, container) from None
+    except rawpy.LibRawIOError:
+        if container is None:
+            raise not_raw(path, container) from None
+        raise BrokenFileError(
+            f"{name} is truncated or damaged: its {container} header is there, the pixel data are not; "
+            "copy it from the camera again."
+        ) from None
+    except (MemoryError, rawpy.LibRawUnsufficientMemoryError):
+        raise LowlightError(
+            f"There is not enough memory to decode {name}; use fewer jobs at a time."
+        ) from None
+    except (rawpy.LibRawError, RuntimeError, NotImplementedError, ValueError) as problem:
+        why = problem.args[0] if problem.args else problem
+        why = why.decode("utf-8", "replace") if isinstance(why, bytes) else str(why)
+        raise BrokenFileError(
+            f"{name} cannot be decoded ({why.strip().rstrip('.') or type(problem).__name__}); "
+            "it is damaged or of a kind that LibRaw does not read."
+        ) from None
+
+
+def _copy(raw: Any, path: Path, container: str | None) -> _Decoded:
+    """Refuse what is not a Bayer mosaic, copy the rest."""
+    name = path.name
+    tags = tiff_tags(path) if container == "TIFF" else {}
+    raw_pattern = raw.raw_pattern
+    if raw.raw_type != rawpy.RawType.Flat or raw_pattern is None:
+        raise UnsupportedRawError(three_values(name, container, DNG_VERSION in tags))
+    if raw.num_colors == 1:
+        raise UnsupportedRawError(
+            f"{name} comes from a monochrome sensor, which has no colour filters; a Bayer RAW is expected."
+        )
+    if raw_pattern.shape == (6, 6):
+        raise UnsupportedRawError(
+            f"{name} has Fujifilm's X-Trans colour filters (6 x 6); only Bayer RAWs (2 x 2) can be enhanced."
+        )
+    described = raw.color_desc.decode("ascii", "replace")
+    if raw.num_colors != 3 or described != _BAYER_COLOURS:
+        raise UnsupportedRawError(
+            f"{name} comes from a sensor with other colour filters than red, green and blue "
+            f"({described} by LibRaw's letters); only RGB Bayer RAWs can be enhanced."
+        )
+    if raw_pattern.shape != (2, 2):
+        rows, columns = raw_pattern.shape
+        raise UnsupportedRawError(
+            f"{name} repeats its colour filters every {rows} x {columns} pixels; "
+            "a Bayer RAW repeats every 2 x 2."
+        )
+    colours = raw.raw_colors_visible[:2, :2]
+    if bayer_pattern(_as_pattern(colours)) is None:
+        raise UnsupportedRawError(strange_pattern(name, _as_pattern(colours)))
+    sizes = raw.sizes
+    if tags and is_tiff_picture(tags, sizes.raw_width, sizes.raw_height):
+        kind = TIFF_PICTURE_KINDS[tags[PHOTOMETRIC]]
+        raise UnsupportedRawError(
+            f"{name} is a TIFF picture ({kind}): it is already developed, not RAW sensor data."
+        )
+    mosaic = np.array(raw.raw_image_visible, dtype=np.uint16, order="C", copy=True)
+    per_colour = raw.camera_white_level_per_channel
+    return _Decoded(
+        mosaic=mosaic,
+        colours=_as_pattern(colours),
+        black=tuple(raw.black_level_per_channel),
+        white=float(raw.white_level or 0),
+        white_per_colour=tuple(per_colour) if per_colour is not None else None,
+        camera_wb=tuple(raw.camera_whitebalance),
+        daylight_wb=tuple(raw.daylight_whitebalance),
+        color_matrix=np.array(raw.color_matrix, dtype=np.float64, copy=True),
+        rgb_xyz_matrix=np.array(raw.rgb_xyz_matrix, dtype=np.float64, copy=True),
+        flip=int(sizes.flip),
+        pixel_aspect=float(sizes.pixel_aspect) or 1.0,
+        metadata=_metadata(raw, path),
+    )
+
+
+def _as_pattern(colours: npt.NDArray[np.uint8]) -> tuple[tuple[int, int], tuple[int, int]]:
+    (a, b), (c, d) = colours.tolist()
+    return (a, b), (c, d)
+
+
+def _black(
+    mosaic: Mosaic,
+    pattern: CfaPattern,
+    file_black: PerColour,
+    file_white: float,
+    user: float | None,
+    notes: list[str],
+) -> tuple[PerColour, str]:
+    if user is not None:
+        return (float(user), float(user), float(user), float(user)), "user"
+    if any(file_black):
+        return file_black, "file"
+    found = find_pedestal(mosaic, pattern, file_white)
+    if found is None:
+        return file_black, "file"
+    notes.append(
+        f"The file has no black level: {min(found):.1f} to {max(found):.1f} was estimated "
+        "from its darkest areas."
+    )
+    return found, "estimated"
+
+
+def _white(
+    name: str,
+    decoded: _Decoded,
+    by_colour: Any,
+    black: PerColour,
+    user_black: bool,
+    user: float | None,
+) -> PerColour:
+    """White per colour: the user's, else the file's per-colour one, else LibRaw's; each above its black."""
+    per_colour = (0.0, 0.0, 0.0, 0.0)
+    if user is None and decoded.white_per_colour is not None:
+        per_colour = by_colour(decoded.white_per_colour)
+    common = decoded.white if user is None else float(user)
+    r, g1, b, g2 = (own if own > level else common for own, level in zip(per_colour, black, strict=True))
+    if any(top <= level for top, level in zip((r, g1, b, g2), black, strict=True)):
+        sentence = (
+            f"{name} has a white level of {common:g} that is not above its black level of {max(black):g}"
+        )
+        if user_black or user is not None:
+            raise UsageError(f"{sentence}; give other levels.")
+        raise UnsupportedRawError(f"{sentence}; give the right levels by hand.")
+    return r, g1, b, g2
+
+
+def _metadata(raw: Any, path: Path) -> Metadata:
+    """LibRaw's exposure data, which know the makers' habits, completed by what the file's own tags say."""
+    tagged = read_metadata(path)
+    other, lens = raw.other, raw.lens
+    stamp = other.timestamp
+    taken_at, iso = tagged.taken_at, _known(other.iso_speed)
+    if taken_at is None and stamp is not None and stamp.year > 1970:
+        taken_at = stamp.strftime("%Y:%m:%d %H:%M:%S")
+    return replace(
+        tagged,
+        lens=" ".join(str(lens.model or "").split()) or tagged.lens,
+        exposure_s=_known(other.shutter_speed) or tagged.exposure_s,
+        aperture=_known(other.aperture) or tagged.aperture,
+        iso=tagged.iso if iso is None or iso == 65535 else iso,  # 65535: the 16-bit tag is full
+        focal_length_mm=_known(other.focal_length) or tagged.focal_length_mm,
+        taken_at=taken_at,
+        artist=tagged.artist or (" ".join(str(other.artist or "").split()) or None),
+    )
+
+
+def _known(value: float) -> float | None:
+    """Drop the digits that single precision added; None for what is no positive number."""
+    number = float(value)
+    return float(f"{number:.6g}") if math.isfinite(number) and number > 0 else None

@@ -1,0 +1,233 @@
+"""Networks: the sizes the thesis publishes, and the steps every model promises."""
+
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from lowlight.core.errors import ConfigError
+from lowlight.core.restoration import RestorationModel
+from lowlight.models import MODELS, build_model, model_config
+from lowlight.models.macs import count_macs, count_parameters
+from lowlight.workflows.models import list_models
+
+# Prior, encoder, decoder.
+PARTS = {
+    "sid-net": (21_490_240, 38_267_680, 27_985_923),
+    "sid-net-noskip": (21_490_240, 38_267_680, 24_843_267),
+    "sid-net-small": (13_762_592, 26_346_128, 15_394_051),
+    "pix2pix": (19_536_832, 23_730_624, 34_873_795),
+}
+# Prior and decoder; true MACs; MACs as published.
+PUBLISHED = {
+    "sid-net": (49_476_163, 14_006_878_208, 15_855_583_232),
+    "sid-net-noskip": (46_333_507, 10_986_979_328, 12_835_684_352),
+    "sid-net-small": (29_156_643, 3_538_944_000, 4_010_409_984),
+    "pix2pix": (54_410_627, 6_064_963_584, 18_163_366_400),
+}
+SID_SKIPS = [(32, 256), (64, 128), (128, 64), (256, 32), (512, 16)]
+PIX2PIX_SKIPS = [(64, 128), (128, 64), (256, 32), (512, 16), (512, 8), (512, 4), (512, 2)]
+TINY = {
+    "sid-net": {"base_channels": 2, "latent": 8},
+    "sid-net-noskip": {"base_channels": 2, "latent": 8},
+    "sid-net-small": {"base_channels": 2, "latent": 8},
+    "sid-net-slim": {"base_channels": 2, "latent": 8},
+    "pix2pix": {"base_channels": 2},
+}
+
+
+def on_meta(name: str, **options: object) -> nn.Module:
+    with torch.device("meta"):
+        return build_model(name, model_config(name, options))
+
+
+def tiny(name: str, **options: object) -> nn.Module:
+    return build_model(name, model_config(name, {"init": "kaiming", **TINY[name], **options})).eval()
+
+
+def numbers(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def parameters(part: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in part.parameters())
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_each_part_has_the_size_of_the_thesis(name: str) -> None:
+    model = on_meta(name)
+    assert (parameters(model.prior), parameters(model.encoder), parameters(model.decoder)) == PARTS[name]
+    assert parameters(model) == sum(PARTS[name])
+    assert count_parameters(model) == PUBLISHED[name][0]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [({"out_channels": 1}, 49_476_097), ({"in_channels": 3}, 49_475_875)]
+)
+def test_gray_and_srgb_tasks_differ_in_channels_only(options: dict[str, int], expected: int) -> None:
+    assert count_parameters(on_meta("sid-net", **options)) == expected
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_both_counts_of_macs_are_the_published_ones(name: str) -> None:
+    macs = count_macs(on_meta(name), (4, 256, 256))
+    assert (macs.true, macs.published) == PUBLISHED[name][1:]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_true_macs_are_half_the_flops_torch_counts(name: str) -> None:
+    model = on_meta(name, upscale=2).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.restore(torch.zeros(1, 1, 4, 256, 256, device="meta"))
+    assert 2 * count_macs(model).true == counter.get_total_flops()
+
+
+def test_counting_leaves_the_model_as_it_was() -> None:
+    model = tiny("pix2pix").train()
+    count_macs(model)
+    assert model.training
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_list_follows_the_table_and_is_json() -> None:
+    rows = json.loads(json.dumps(list_models()))
+    assert [row["name"] for row in rows] == list(MODELS)
+    for row in rows:
+        keys = ("parameters", "macs", "macs_published_convention")
+        assert row["name"] not in PUBLISHED or tuple(row[key] for key in keys) == PUBLISHED[row["name"]]
+        assert row["summary"]
+
+
+@pytest.mark.parametrize(
+    ("name", "skips", "latent"),
+    [
+        ("sid-net", SID_SKIPS, 512),
+        ("sid-net-noskip", [], 512),
+        ("sid-net-small", [(channels // 2, size) for channels, size in SID_SKIPS], 768),
+        ("pix2pix", PIX2PIX_SKIPS, 512),
+    ],
+)
+def test_shapes_of_skips_and_latent(name: str, skips: list[tuple[int, int]], latent: int) -> None:
+    model = on_meta(name)
+    condition = model.condition(torch.zeros(2, 1, 4, 256, 256, device="meta"))
+    assert [tuple(skip.shape) for skip in condition.skips] == [(2, c, size, size) for c, size in skips]
+    assert condition.prior.mean.shape == condition.prior.log_variance.shape == (2, latent)
+
+
+def test_pix2pix_bottleneck_is_one_pixel_without_activation() -> None:
+    model = on_meta("pix2pix")
+    (head,) = model.prior.heads
+    assert isinstance(head, nn.Conv2d)
+    assert head(torch.zeros(1, 512, 2, 2, device="meta")).shape == (1, 512, 1, 1)
+    assert len(model.encoder.heads) == 2
+
+
+def test_pix2pix_drops_out_in_three_blocks_and_only_in_training() -> None:
+    model = tiny("pix2pix")
+    with_dropout = [any(isinstance(m, nn.Dropout) for m in block) for block in model.decoder.blocks]
+    assert with_dropout == [True] * 3 + [False] * 4
+    frames = numbers((1, 1, 4, 256, 256))
+    with torch.no_grad():
+        assert torch.equal(model.restore(frames).image, model.restore(frames).image)
+        model.train()
+        assert not torch.equal(model.restore(frames).image, model.restore(frames).image)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("upscale", [1, 2])
+def test_steps_of_a_tiny_model(name: str, upscale: int) -> None:
+    model = tiny(name, upscale=upscale)
+    assert isinstance(model, RestorationModel)
+    assert (model.traits.upscale, model.traits.tile) == (upscale, 256)
+    frames, size = numbers((2, 1, 4, 256, 256)), 256 * upscale
+    with torch.no_grad():
+        posterior = model.posterior(numbers((2, 3, size, size), 1))
+        restoration = model.restore(frames)
+        (latent,) = restoration.latents
+        noisy = model.restore(frames, noise=torch.ones_like(latent.sample))
+    assert restoration.image.shape == (2, 3, size, size)
+    assert restoration.image.isfinite().all()
+    assert restoration.image.std() > 0
+    assert torch.equal(latent.sample, latent.prior.mean)
+    assert posterior.mean.shape == posterior.log_variance.shape == latent.sample.shape
+    # Each item of a batch is restored on its own, and noise moves the latent by the prior's deviation of 1.
+    torch.testing.assert_close(noisy.latents[0].sample, latent.sample + 1)
+    assert not torch.equal(noisy.image, restoration.image)
+    with torch.no_grad():
+        alone = model.restore(frames[1:]).image
+    # Convolutions of another batch size sum in another order.
+    torch.testing.assert_close(alone[0], restoration.image[1], rtol=0, atol=5e-4)
+    assert (alone[0] - restoration.image[0]).abs().max() > 5e-3
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_training_starts_at_the_base_picture(name: str) -> None:
+    model = tiny(name, base="lowpass", upscale=2)
+    base = numbers((1, 3, 512, 512), 3)
+    with torch.no_grad():
+        assert torch.equal(model.restore(numbers((1, 1, 4, 256, 256)), base).image, base)
+        for parameter in model.decoder.head.parameters():
+            parameter.fill_(0.01)
+        frames = numbers((1, 1, 4, 256, 256))
+        difference = model.restore(frames, base).image - model.restore(frames).image
+    torch.testing.assert_close(difference, base, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_reach_every_parameter(name: str) -> None:
+    model = tiny(name).train()
+    condition = model.condition(numbers((1, 1, 4, 256, 256)))
+    posterior = model.posterior(numbers((1, 3, 256, 256), 1))
+    z = posterior.mean + posterior.log_variance.exp() + condition.prior.mean
+    (model.decode(z, condition) - numbers((1, 3, 256, 256), 2)).abs().mean().backward()
+    missing = [key for key, parameter in model.named_parameters() if parameter.grad is None]
+    assert not missing
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_seed_gives_one_set_of_weights(name: str) -> None:
+    config = model_config(name, TINY[name])
+    one, same, other = (build_model(name, config, seed).state_dict() for seed in (7, 7, 8))
+    assert all(torch.equal(one[key], same[key]) for key in one)
+    assert not all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_initial_weights_of_the_thesis() -> None:
+    model = build_model("sid-net", model_config("sid-net", {"base_channels": 8}))
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            assert not module.bias.any()
+            spread = 0.02 / math.sqrt(2 * module.weight.numel())  # of an estimated deviation
+            assert float(module.weight.detach().std()) == pytest.approx(0.02, abs=5 * spread)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_kaiming_keeps_a_signal_in_a_small_network(name: str) -> None:
+    model = tiny(name, **{"base_channels": 8})
+    with torch.no_grad():
+        restoration = model.restore(numbers((1, 1, 4, 256, 256)))
+    assert 0.01 < float(restoration.latents[0].sample.std()) < 10
+    assert 0.01 < float(restoration.image.std()) < 10
+
+
+def test_the_full_networks_run() -> None:
+    frames = numbers((1, 1, 4, 256, 256))
+    for name in ("sid-net", "pix2pix"):
+        with torch.inference_mode():
+            image = build_model(name, model_config(name)).eval().restore(frames).image
+        assert image.shape == (1, 3, 256, 256)
+        assert image.isfinite().all()
+
+
+def test_wrong_options_are_refused_with_a_sentence() -> None:
+    with pytest.raises(ConfigError, match="there is no model called 'unet'"):
+        model_config("unet")
+    with pytest.raises(ConfigError, match="did you mean 'base_channels'"):
+        model_config("pix2pix", {"base_chanels": 8})
+    with pytest.raises(ConfigError, match="upscale is 3"):
+        model_config("sid-net", {"upscale": 3})
+    with pytest.raises(ConfigError, match="low-pass base"):
+        model_config("pix2pix", {"base": "lowpass", "out_channels": 1})
