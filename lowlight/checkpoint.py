@@ -1,18 +1,18 @@
 """Weights files and resume states.
 
 A weights file is safetensors with one JSON text in its header under the key `lowlight`: which model, its whole
-configuration, what trained it and how it scored. It holds the test-time network, in fp16; nothing is ever unpickled.
-A resume state holds everything needed to go on exactly.
+configuration, what trained it and how it scored. It holds the test-time network, in fp16; nothing is ever
+unpickled. A resume state holds everything needed to go on exactly.
 """
 
 import json
-import os
+import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from lowlight import __version__
@@ -20,6 +20,7 @@ from lowlight.core.config import to_dict
 from lowlight.core.errors import ConfigError, WeightsError
 from lowlight.models import MODELS, build_model, model_config
 from lowlight.models.options import RawModelOptions
+from lowlight.writers.atomic import replacing
 
 FORMAT = 1
 HEADER_KEY = "lowlight"
@@ -38,7 +39,7 @@ def save_weights(
     dtype: torch.dtype = torch.float16,
     with_posterior: bool = False,
 ) -> None:
-    """Write a weights file; `state` is the network's state dict. The posterior encoder is left out by default."""
+    """Write a weights file of a network's state dict; the posterior encoder is left out by default."""
     header = {
         "format": FORMAT,
         "lowlight": __version__,
@@ -54,55 +55,75 @@ def save_weights(
         if with_posterior or not key.startswith(POSTERIOR)
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    save_file(tensors, temporary, metadata={HEADER_KEY: json.dumps(header, sort_keys=True)})
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        # Not safetensors' own file writer: its files can be read by their owner only.
+        temporary.write_bytes(save(tensors, metadata={HEADER_KEY: json.dumps(header, sort_keys=True)}))
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The header of a weights file."""
+    """Read the header of a weights file; `WeightsError` where it is none of this format."""
     if not path.is_file():
-        raise WeightsError(f"there is no weights file {path}; `lowlight models` lists the models, "
-                           "`lowlight train` makes weights")
+        raise WeightsError(
+            f"there is no weights file {path}; `lowlight models` lists the models, `lowlight train` makes weights"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is no weights file ({error}); expected safetensors") from error
     if HEADER_KEY not in metadata:
-        raise WeightsError(f"{path} is a safetensors file of another program; expected one made by lowlight train")
-    header: dict[str, Any] = json.loads(metadata[HEADER_KEY])
-    if header.get("format") != FORMAT:
-        raise WeightsError(f"{path} has weights format {header.get('format')}; this version reads {FORMAT}, "
-                           "try another version of lowlight")
-    return header
+        raise WeightsError(f"{path} is a safetensors file of another program; expected one made by `lowlight train`")
+    try:
+        header = json.loads(metadata[HEADER_KEY])
+    except json.JSONDecodeError as error:
+        raise WeightsError(f"{path} has a damaged header; fetch or make it again") from error
+    found = header.get("format") if isinstance(header, dict) else None
+    if found != FORMAT:
+        raise WeightsError(
+            f"{path} has weights format {found}; this version reads {FORMAT}, try another version of lowlight"
+        )
+    if not isinstance(header.get("model"), str) or not isinstance(header.get("config"), dict):
+        raise WeightsError(f"{path} does not say which model it is for; fetch or make it again")
+    return dict(header)
 
 
 def load_weights(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of a weights file, in fp32 on the CPU and ready for inference, and the file's header."""
+    """Load the network of a weights file, in fp32 on the CPU and ready for inference, and the file's header."""
     header = read_header(path)
     name = header["model"]
     if name not in MODELS:
         raise WeightsError(f"{path} is for a model called {name!r}, which this version does not have")
     try:
-        config = model_config(name, header["config"])
         with torch.device("meta"):
-            model = MODELS[name].build(config, None)
+            model = build_model(name, model_config(name, header["config"]))
     except ConfigError as error:
         raise WeightsError(f"{path} has a configuration this version cannot build: {error}") from error
-    with safe_open(path, framework="pt") as file:
-        tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 - no mapping
-    if not header["posterior"]:
-        model.encoder = None
+    if not header.get("posterior"):
+        model.register_module(POSTERIOR.rstrip("."), None)
     try:
-        model.load_state_dict(tensors, strict=True, assign=True)
-    except RuntimeError as error:
-        raise WeightsError(f"{path} does not fit model {name!r}: {error}") from error
+        with safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} cannot be read ({error}); fetch or make it again") from error
+    if misfit := _misfit(model.state_dict(), tensors):
+        raise WeightsError(f"{path} does not fit model {name!r}: {misfit}; fetch or make it again")
+    model.load_state_dict(tensors, strict=True, assign=True)
     return model.eval().requires_grad_(False), header
 
 
+def _misfit(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> str | None:
+    """The first thing in which tensors differ from those a network wants, None where they fit."""
+    for key, tensor in wanted.items():
+        if key not in found:
+            return f"tensor {key} is missing"
+        if found[key].shape != tensor.shape:
+            return f"tensor {key} has shape {tuple(found[key].shape)}, expected {tuple(tensor.shape)}"
+    extra = sorted(set(found) - set(wanted))
+    return f"tensor {extra[0]} is one too many" if extra else None
+
+
 def find_weights(named: str | Path | None) -> Path:
-    """Where weights are: a path as it is, or a model's name among the shipped ones; None is the default model.
+    """Find weights: a path is taken as it is, a name is looked up among the shipped ones, None is the default.
 
     Shipped weights lie in the installed package, or in the checkout beside it.
     """
@@ -123,18 +144,28 @@ def find_weights(named: str | Path | None) -> Path:
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a resume state: tensors and plain values only, under a temporary name first."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
 
 
 def load_state(path: Path) -> dict[str, Any]:
     """Read a resume state without running any code from it."""
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
-        raise WeightsError(f"{path} cannot be resumed from ({error}); start the run anew") from error
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise WeightsError(f"{path} cannot be resumed from ({reason}); start the run anew") from error
+    if not isinstance(state, dict):
+        raise WeightsError(f"{path} holds no training state; start the run anew")
     return state
 
 
-__all__ = ["build_model", "find_weights", "load_state", "load_weights", "read_header", "save_state", "save_weights"]
+__all__ = [
+    "build_model",
+    "find_weights",
+    "load_state",
+    "load_weights",
+    "read_header",
+    "save_state",
+    "save_weights",
+]

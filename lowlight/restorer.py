@@ -4,8 +4,8 @@ pack -> amplify -> tiles -> network -> merge -> crop -> develop. Everything is d
 not grow with the number of tiles.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lowlight.core.compute import choose_device, choose_precision
-from lowlight.core.errors import OutputError, UsageError
+from lowlight.core.errors import UsageError
 from lowlight.core.photo import LinearImage, RawFrame
 from lowlight.core.restoration import ModelTraits, RestorationModel
-from lowlight.ops.blending import BandBlender, FloatArray, Merge, tile_weights
-from lowlight.ops.color import apply_matrix, encode
+from lowlight.ops.blending import BandBlender, Merge, tile_weights
+from lowlight.ops.color import apply_matrix, encode, luma
 from lowlight.ops.demosaic import demosaic
 from lowlight.ops.exposure import (
     BASE_BLOCK_PX,
@@ -32,23 +32,36 @@ from lowlight.ops.resize import mean_of_blocks
 from lowlight.ops.tiling import GridRule, TileGrid, dense
 from lowlight.raw.bayer import origin_padding, pack, packed_size
 from lowlight.raw.develop import develop, to_linear
-
+from lowlight.tile_batches import BatchRunner, TileInput
 
 BAND_ROWS = 256  # rows developed at a time
+# Tiles at a time. Both divide the published tile counts 126 and 54, so that no short last batch picks another kernel.
+BATCH = {"cpu": 3, "cuda": 18, "mps": 6}
+SIZES = ("native", "full", "half")
 Pixels = npt.NDArray[np.uint16]
+Window = tuple[int, int, int, int]  # x, y, width, height in sensor pixels of the visible mosaic
 
 
 @dataclass(frozen=True)
 class RestorerOptions:
-    """How a frame is cut, computed and put together."""
+    """How a frame is cut, computed and put together. Impossible values raise `UsageError`."""
 
     grid: GridRule = field(default_factory=dense)
     merge: Merge = "idw"
     power: float = 2.0  # of the inverse distance
     strength: float = 1.0  # 1: the network's picture, 0: the developed input
     precision: str = "auto"
-    batch: int = 3  # tiles at a time; a divisor of both published tile counts
-    size: str = "native"  # native, full, half
+    batch: int | None = None  # tiles at a time; None: what suits the device
+    size: str = "native"  # full, half, or native: what the network gives
+
+    def __post_init__(self) -> None:
+        """Refuse values that no network can be used with."""
+        if self.size not in SIZES:
+            raise UsageError(f"there is no size {self.size!r}; there are {', '.join(SIZES)}")
+        if not 0 <= self.strength <= 1:
+            raise UsageError(f"the strength is 0 (plain amplification) to 1 (all network), not {self.strength:g}")
+        if self.batch is not None and self.batch < 1:
+            raise UsageError(f"a batch of {self.batch} tiles cannot be; it takes at least 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +77,10 @@ class Restored:
 
 
 class Restorer:
-    """A network with the way it is used on whole frames."""
+    """A network with the way it is used on whole frames; photos may be given to it one after another.
+
+    The network itself is moved and converted, not a copy of it: who goes on training it hands over a twin.
+    """
 
     def __init__(
         self,
@@ -77,24 +93,37 @@ class Restorer:
         self.dtype = choose_precision(self.options.precision, self.device)
         assert isinstance(model, RestorationModel)
         self.traits: ModelTraits = model.traits
-        self.model = model.to(self.device, self.dtype, memory_format=torch.channels_last).eval()
         if self.options.size == "full" and self.traits.upscale == 1:
             raise UsageError("this model gives pictures of half the sensor's size; use --size half, or other weights")
+        if self.traits.in_channels != 4:
+            raise UsageError(f"this model reads {self.traits.in_channels} planes; a Bayer RAW has 4, use other weights")
+        self.batch = self.options.batch or BATCH[self.device.type]
+        network: torch.nn.Module = model
+        self.model = network.to(self.device, self.dtype, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
-    def photo(self, frame: RawFrame, ratio: float, *, keep_linear: bool = False) -> Restored:
+    def photo(
+        self,
+        frame: RawFrame,
+        ratio: float,
+        *,
+        window: Window | None = None,
+        keep_linear: bool = False,
+        between: Callable[[], None] | None = None,
+    ) -> Restored:
         """Enhance one frame by `ratio`; the picture has the size of the visible mosaic (or half of it).
 
-        With `keep_linear` the linear picture is given too. Raises `OutputError` where the result is not finite.
+        With a `window` inside the mosaic only the tiles it touches are computed, and the picture is that window of
+        what the whole frame would give. With `keep_linear` the linear picture is given too. `between` is called
+        before every batch of tiles; what it raises ends the work. Raises `OutputError` where the result is not
+        finite, `MemoryError` where not even one tile fits.
         """
-        encoded, batch = self._network_picture(frame, ratio)
+        encoded, batch = self._network_picture(frame, ratio, window or (0, 0, frame.size[1], frame.size[0]), between)
         half = self.options.size == "half" and self.traits.upscale == 2
         linear = self._linear(frame, encoded, half) if keep_linear else None
         matrix = frame.camera_to_srgb if self.traits.output_colour == "camera" else None
         height, width = encoded.shape[:2]
-        if half:
-            pixels = np.empty((height // 2, width // 2, encoded.shape[2]), dtype=np.uint16)
-        else:
-            pixels = encoded  # developed in place, band by band
+        # Without halving it is developed in place, band by band.
+        pixels = np.empty((height // 2, width // 2, encoded.shape[2]), dtype=np.uint16) if half else encoded
         for top in range(0, height, BAND_ROWS):
             band = develop(encoded[top : top + BAND_ROWS], matrix)
             if half:
@@ -104,37 +133,41 @@ class Restorer:
                 pixels[top : top + BAND_ROWS] = band
         return Restored(pixels, linear, batch)
 
-    def _network_picture(self, frame: RawFrame, ratio: float) -> tuple[Pixels, int]:
-        """The merged output in the model's colours, cropped back to the mosaic, and the batch that fitted."""
+    def _network_picture(
+        self, frame: RawFrame, ratio: float, window: Window, between: Callable[[], None] | None
+    ) -> tuple[Pixels, int]:
+        """The merged output of a window in the model's colours, and the batch that fitted."""
         traits, u = self.traits, self.traits.upscale
         height, width = packed_size(frame.size, frame.pattern)
-        grid = TileGrid.cover(height, width, traits.tile, self.options.grid)
-        source = TileSource(frame, ratio, grid, traits, self.options.strength)
-        weights = tile_weights(u * traits.tile, self.options.merge, self.options.power)
+        rows, cols = _spans(window, origin_padding(frame.pattern), (height, width), u)
+        whole = TileGrid.cover(height, width, traits.tile, self.options.grid)
+        grid = replace(
+            whole,
+            rows=_touching(whole.rows, rows, traits.tile, u),
+            cols=_touching(whole.cols, cols, traits.tile, u),
+        )
+        left = u * grid.cols[0]
         blender = BandBlender(
             tuple(u * row for row in grid.rows),
-            tuple(u * col for col in grid.cols),
-            u * grid.padded[1],
+            tuple(u * col - left for col in grid.cols),
+            u * (grid.cols[-1] + traits.tile) - left,
             traits.out_channels,
-            weights,
+            tile_weights(u * traits.tile, self.options.merge, self.options.power),
         )
-        top, left = origin_padding(frame.pattern) if u == 2 else (0, 0)
-        rows, cols = frame.size if u == 2 else ((frame.size[0] + 1) // 2, (frame.size[1] + 1) // 2)
-        picture = np.empty((rows, cols, traits.out_channels), dtype=np.uint16)
-        runner = _BatchRunner(self.model, self.device, self.dtype, self.options.batch)
-        for first, band in blender.merge(runner.run(source)):
-            if not np.isfinite(band).all():
-                raise OutputError("the network gave values that are not finite; try --precision fp32")
-            start, stop = max(first - top, 0), min(first - top + band.shape[1], rows)
+        source = TileSource(frame, ratio, grid, traits, self.options.strength)
+        runner = BatchRunner(self.model, self.device, self.dtype, self.batch, between)
+        picture = np.empty((len(rows), len(cols), traits.out_channels), dtype=np.uint16)
+        for first, band in blender.merge(runner.run(source.tiles(), self.options.strength)):
+            start, stop = max(first, rows.start), min(first + band.shape[1], rows.stop)
             if stop > start:
-                cut = band[:, start - first + top : stop - first + top, left : left + cols]
+                cut = band[:, start - first : stop - first, cols.start - left : cols.stop - left]
                 cut *= 65535
                 cut += 0.5
-                picture[start:stop] = cut.transpose(1, 2, 0)
+                picture[start - rows.start : stop - rows.start] = cut.transpose(1, 2, 0)
         return picture, runner.batch
 
     def _linear(self, frame: RawFrame, encoded: Pixels, half: bool) -> LinearImage:
-        pixels = np.empty_like(encoded)
+        pixels = np.empty((*encoded.shape[:2], 3), dtype=np.uint16)  # three channels, of a gray picture too
         for top in range(0, len(encoded), BAND_ROWS):
             band = to_linear(encoded[top : top + BAND_ROWS])
             pixels[top : top + BAND_ROWS] = band * np.float32(65535) + np.float32(0.5)
@@ -146,39 +179,49 @@ class Restorer:
         return LinearImage(pixels, frame.camera_to_srgb, (r, g, b))
 
 
+def _spans(window: Window, padding: tuple[int, int], packed: tuple[int, int], u: int) -> tuple[range, range]:
+    """Rows and columns of the network's picture that show a window of the mosaic."""
+    x, y, width, height = window
+    spans = []
+    for first, length, before, most in ((y, height, padding[0], packed[0]), (x, width, padding[1], packed[1])):
+        start, count = (first + before, length) if u == 2 else ((first + before) // 2, (length + 1) // 2)
+        spans.append(range(start, min(start + count, u * most)))
+    return spans[0], spans[1]
+
+
+def _touching(starts: tuple[int, ...], span: range, tile: int, u: int) -> tuple[int, ...]:
+    return tuple(start for start in starts if u * start < span.stop and u * (start + tile) > span.start)
+
+
 class TileSource:
     """Gives the network's input for any tile of one frame, reading only the rows a row of tiles needs."""
 
-    def __init__(
-        self, frame: RawFrame, ratio: float, grid: TileGrid, traits: ModelTraits, strength: float
-    ) -> None:
+    def __init__(self, frame: RawFrame, ratio: float, grid: TileGrid, traits: ModelTraits, strength: float) -> None:
         self.frame, self.ratio, self.grid, self.traits = frame, ratio, grid, traits
         self.strength = strength
         self.gains = torch.tensor(frame.wb_gains)
         matrix = frame.camera_to_srgb
         self.matrix = None if matrix is None else torch.from_numpy(np.ascontiguousarray(matrix)).float()
-        self.coarse = self._coarse() if traits.base == "lowpass" else None
+        self.coarse = self._coarse() if traits.base == "lowpass" and strength > 0 else None
 
-    def tiles(self) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
-        """In row-major order: input `[4, t, t]`, base `[3, ut, ut]` or None, developed input where it is mixed in."""
-        tile, width = self.grid.tile, self.grid.width
+    def tiles(self) -> Iterator[TileInput]:
+        """Every tile in row-major order."""
+        tile, width, u = self.grid.tile, self.grid.width, self.traits.upscale
         for row in self.grid.rows:
             packed = pack(self.frame, row, min(row + tile, self.grid.height))
             if packed.shape[1] < tile or width < tile:
                 packed = _reflect_to(packed, max(packed.shape[1], tile), max(width, tile))
             band = amplify(packed, self.ratio, self.gains, self.traits.input_colour)
-            mixed = amplify(packed, self.ratio, self.gains, "wb") if self.strength < 1 else None
+            mixed = self._developed(row) if self.strength < 1 else None
             for col in self.grid.cols:
                 cut = band[:, :, col : col + tile]
-                developed = None if mixed is None else self._developed(mixed[:, :, col : col + tile])
-                yield cut, self._base(row, col), developed
+                developed = None if mixed is None else mixed[:, :, u * col : u * (col + tile)]
+                yield TileInput(cut, self._base(row, col), developed)
 
     def _base(self, row: int, col: int) -> Tensor | None:
         if self.coarse is None:
             return None
-        return upsample_window(
-            self.coarse, row, col, self.grid.tile, self.traits.upscale, BASE_BLOCK_PX
-        )
+        return upsample_window(self.coarse, row, col, self.grid.tile, self.traits.upscale, BASE_BLOCK_PX)
 
     def _coarse(self) -> Tensor:
         """The low-pass base of the whole frame, so that neighbouring tiles agree."""
@@ -190,67 +233,21 @@ class TileSource:
             bands.append(block_means(packed_to_rgb(balanced), BASE_BLOCK_PX))
         return develop_means(torch.cat(bands, dim=1), self.traits.output_colour, self.matrix)
 
-    def _developed(self, balanced: Tensor) -> Tensor:
-        """The plain picture of a balanced tile in the output's colours."""
-        rgb = demosaic(balanced) if self.traits.upscale == 2 else packed_to_rgb(balanced)
+    def _developed(self, row: int) -> Tensor:
+        """The plain picture of a row of tiles in the output's colours, `[C', ut, at least ut]`."""
+        u, tile, height = self.traits.upscale, self.grid.tile, self.grid.height
+        # One packed row more on either side: interpolation looks at the neighbours.
+        low, high = max(row - 1, 0), min(row + tile + 1, height)
+        balanced = amplify(pack(self.frame, low, high), self.ratio, self.gains, "wb")
+        rgb = demosaic(balanced) if u == 2 else packed_to_rgb(balanced)
+        rgb = rgb[:, u * (row - low) : u * (row - low + tile)]
         if self.traits.output_colour == "srgb" and self.matrix is not None:
             rgb = apply_matrix(rgb, self.matrix).clamp_(0, 1)
-        return encode(rgb)
-
-
-class _BatchRunner:
-    """Runs tiles through the network in batches; halves the batch where memory runs out."""
-
-    def __init__(
-        self, model: torch.nn.Module, device: torch.device, dtype: torch.dtype, batch: int
-    ) -> None:
-        self.model, self.device, self.dtype, self.batch = model, device, dtype, max(batch, 1)
-
-    def run(self, source: TileSource) -> Iterator[FloatArray]:
-        """Output tiles `[C', ut, ut]` as float32 arrays, in order."""
-        waiting: list[tuple[Tensor, Tensor | None, Tensor | None]] = []
-        for item in source.tiles():
-            waiting.append(item)
-            if len(waiting) == self.batch:
-                yield from self._forward(waiting, source.strength)
-                waiting = []
-        if waiting:
-            yield from self._forward(waiting, source.strength)
-
-    def _forward(
-        self, items: list[tuple[Tensor, Tensor | None, Tensor | None]], strength: float
-    ) -> Iterator[FloatArray]:
-        while items:
-            now = items[: self.batch]
-            try:
-                out = self._restore(now)
-            except RuntimeError as error:
-                if not _out_of_memory(error) or self.batch == 1:
-                    raise
-                self.batch = max(self.batch // 2, 1)
-                if self.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                continue
-            for image, (_, _, developed) in zip(out, now, strict=True):
-                if developed is not None:
-                    image = torch.lerp(developed, image.clamp(0, 1), strength)
-                yield image.numpy()
-            items = items[len(now) :]
-
-    @torch.inference_mode()
-    def _restore(self, items: list[tuple[Tensor, Tensor | None, Tensor | None]]) -> Tensor:
-        frames = torch.stack([frame for frame, _, _ in items])
-        frames = frames.to(self.device, self.dtype, memory_format=torch.channels_last)
-        # The base keeps full precision: what is added to it is small.
-        image = self.model.restore(frames[:, None]).image.float()  # type: ignore[operator]
-        if items[0][1] is not None:
-            image = image + torch.stack([b for _, b, _ in items if b is not None]).to(self.device)
-        return image.cpu().contiguous()
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "allocate memory" in text
+        picture = encode(rgb)
+        if self.traits.out_channels == 1:
+            picture = luma(picture)
+        below, right = (max(u * tile - size, 0) for size in picture.shape[1:])
+        return F.pad(picture, (0, right, 0, below))  # cut off again: it lies outside the frame
 
 
 def _reflect_to(planes: Tensor, height: int, width: int) -> Tensor:
@@ -263,4 +260,3 @@ def _reflect_to(planes: Tensor, height: int, width: int) -> Tensor:
             down, right = height - planes.shape[1], width - planes.shape[2]
         planes = F.pad(planes[None], (0, right, 0, down), mode=mode)[0]
     return planes
-

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch.distributions import Normal
 from torch.distributions import kl_divergence as torch_kl
 
+from lowlight.core.colorimetry import SRGB_TO_XYZ
 from lowlight.core.restoration import Gaussian
 from lowlight.ops.color import (
     LIBRAW_POWER,
     LUMA,
-    SRGB_TO_XYZ,
     apply_matrix,
     decode,
     encode,

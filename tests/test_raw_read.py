@@ -390,7 +390,11 @@ def make_refused(folder: Path, kind: str) -> Path:
         case "quad Bayer":
             return crafted(path, noise(), 32803, *cfa(*QUAD, dim=(4, 4)))
         case "monochrome":
-            return crafted(path, noise(), 32803, *cfa(1, 1, 1, 1))
+            data = bytearray(write(path).read_bytes())  # one value a pixel and no colour filters: LinearRaw
+            where = data.index(struct.pack("<HHIH", 262, 3, 1, 32803))
+            data[where + 8 : where + 10] = struct.pack("<H", 34892)
+            path.write_bytes(data)
+            return path
         case "GMCY":
             planes = (50710, "B", 4, bytes((3, 4, 5, 1)), True)
             return crafted(path, noise(), 32803, *cfa(0, 1, 2, 3), planes)
@@ -569,7 +573,7 @@ def test_nonsense_in_tags_is_unknown() -> None:
         33437: float("nan"),
         34855: -5,
         36867: "    :  :     :  :  ",
-        306: "0000:00:00 00:00:00",
+        306: "2020:13:45 99:99:99",
         37386: "long",
         42036: b"\0\0\0",
     }

@@ -8,7 +8,7 @@ import typer
 
 
 def inspect(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="RAW files to look at.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="RAW files to look at.")],
     as_json: Annotated[
         bool, typer.Option("--json", envvar="LOWLIGHT_JSON", help="Print a JSON list, one object per file.")
     ] = False,

@@ -70,7 +70,5 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, dict) and value:
             lines += _flatten(value, f"{prefix}{key}.")
         else:
-            lines.append(
-                (f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str))
-            )
+            lines.append((f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str)))
     return lines

@@ -37,7 +37,7 @@ class DataError(LowlightError):
     """A manifest, packed set or folder of training or evaluation data that cannot be used."""
 
 
-class Interrupted(LowlightError):
+class InterruptedRunError(LowlightError):
     """The run was stopped by a signal; what was finished is kept."""
 
     exit_code = 130

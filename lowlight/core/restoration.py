@@ -92,9 +92,7 @@ class RestorationModel(Protocol):
         """Mean of p(x|y,z), `[B, C', u*h, u*w]`, not clipped."""
         ...
 
-    def restore(
-        self, frames: Tensor, base: Tensor | None = None, noise: Tensor | None = None
-    ) -> Restoration:
+    def restore(self, frames: Tensor, base: Tensor | None = None, noise: Tensor | None = None) -> Restoration:
         """The test-time path: z is the prior's mean, plus `noise [B, Z]` where it is given."""
         ...
 

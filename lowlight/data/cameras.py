@@ -1,13 +1,14 @@
 """Colour of real cameras, for turning ordinary photographs into what a sensor would have seen.
 
-The matrices are the makers' XYZ (D65) to camera matrices as published in DNG files and in LibRaw's table, times 10000.
+The matrices are the makers' XYZ (D65) to camera matrices as published in DNG files and in LibRaw's table,
+times 10000.
 """
 
 import torch
 from torch import Generator, Tensor
 
+from lowlight.core.colorimetry import SRGB_TO_XYZ
 from lowlight.data.noise import normal, uniform
-from lowlight.ops.color import SRGB_TO_XYZ
 
 XYZ_TO_CAMERA: dict[str, tuple[int, ...]] = {
     "Canon EOS 5D Mark II": (4716, 603, -830, -7798, 15474, 2480, -1496, 1937, 6651),
@@ -33,7 +34,7 @@ def srgb_to_camera_matrices() -> Tensor:
 
 
 def draw_matrices(count: int, generator: Generator) -> Tensor:
-    """Random cameras `[count, 3, 3]`: mixtures of the real ones, as in Brooks et al., "Unprocessing" (CVPR 2019)."""
+    """Draw cameras `[count, 3, 3]`: mixtures of the real ones (Brooks et al., "Unprocessing", CVPR 2019)."""
     cameras = srgb_to_camera_matrices().to(generator.device)
     weights = torch.rand(count, len(cameras), generator=generator, device=generator.device).pow(4)
     weights = weights / weights.sum(1, keepdim=True)

@@ -5,8 +5,11 @@ Reading it needs numpy and Pillow only, so a machine without any RAW library can
 
 import io
 import json
+import logging
 import os
 import zipfile
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,46 +19,123 @@ import numpy.typing as npt
 from lowlight.core.errors import DataError
 from lowlight.core.photo import RawFrame
 from lowlight.data.pairs import Pair
-from lowlight.data.photos import PhotoSet
+from lowlight.data.photos import PhotoSet, decode_photo, is_held_out
 from lowlight.ops.resize import mean_of_blocks
 
+logger = logging.getLogger(__name__)
+
 FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # so that the same contents give the same file
+ENTRY_BYTES = 30 + 46  # what a zip spends on a member beside its content and twice its name
+END_BYTES = 22 + 200  # the zip's end, and contents.json
+MIN_SIDE_PX = 256  # smaller photos would only be blown up
+
+ReadPair = Callable[[], Pair]
 
 
-def write_packed_set(path: Path, photos: PhotoSet, pairs: list[Pair], limit_bytes: int | None = None) -> dict[str, int]:
-    """Write photos and half-size pairs into one file; returns counts and bytes.
+def write_packed_set(
+    path: Path, photos: PhotoSet, pairs: Iterable[Pair], limit_bytes: int | None = None
+) -> dict[str, int]:
+    """Write photos and half-size pairs into one file; returns what it holds, by name, and its bytes.
 
-    With a limit, photos are taken in an order that depends on their names alone until the file would grow past it.
+    With a limit, photos are taken in an order that depends on their names alone, as long as the file stays within
+    it. Photos that cannot be decoded or are smaller than 256 pixels are left out. The same contents give the same
+    bytes. Raises `DataError` where the pairs alone pass the limit or no photo is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    taken = 0
-    with zipfile.ZipFile(temporary, "w") as archive:
-        for pair in pairs:
-            _add(archive, f"pairs/{pair.name}.npz", _pair_bytes(pair))
-        for name in photos.scattered_names():
-            content = photos.bytes_of(name)
-            if limit_bytes and archive.fp and archive.fp.tell() + len(content) > limit_bytes:
-                continue
-            _add(archive, f"photos/{name}", content)
-            taken += 1
-        contents = {"photos": taken, "pairs": len(pairs), "photo_set": photos.digest()}
-        _add(archive, "contents.json", json.dumps(contents).encode())
-    os.replace(temporary, path)
-    return {"photos": taken, "pairs": len(pairs), "bytes": path.stat().st_size}
+    try:
+        with zipfile.ZipFile(temporary, "w") as archive:
+            counts = _write_members(archive, photos, pairs, limit_bytes)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return {**counts, "bytes": path.stat().st_size}
 
 
-def read_packed_pairs(path: Path) -> list[Pair]:
-    """The validation pairs of a packed file."""
+def _write_members(
+    archive: zipfile.ZipFile, photos: PhotoSet, pairs: Iterable[Pair], limit_bytes: int | None
+) -> dict[str, int]:
+    size = END_BYTES
+    members: set[str] = set()
+
+    def add(name: str, content: bytes) -> None:
+        nonlocal size
+        archive.writestr(zipfile.ZipInfo(name, FIXED_TIME), content)
+        members.add(name)
+        size += _entry_bytes(name, content)
+
+    count = 0
+    for pair in pairs:
+        member, copy = f"pairs/{pair.name}.npz", 1
+        while member in members:  # frames of the same name in different folders
+            copy += 1
+            member = f"pairs/{pair.name}.{copy}.npz"
+        add(member, _pair_bytes(pair))
+        count += 1
+    if limit_bytes and size > limit_bytes:
+        raise DataError(f"the pairs alone take {size / 2**20:.1f} MiB; allow more with --max-mib, or pack fewer")
+    taken, unusable = [], 0
+    for name in photos.scattered_names():
+        content = photos.bytes_of(name)
+        if limit_bytes and size + _entry_bytes(f"photos/{name}", content) > limit_bytes:
+            continue
+        if not _usable(content, name):
+            unusable += 1
+            continue
+        add(f"photos/{name}", content)
+        taken.append(name)
+    if not taken:
+        raise DataError(f"no photo of {photos.source} can be packed; they are unreadable, tiny or over --max-mib")
+    kept = photos.only(taken)
+    contents = {"photos": len(taken), "pairs": count, "photo_set": kept.digest()}
+    add("contents.json", json.dumps(contents).encode())
+    return {
+        "photos": len(taken),
+        "held_out": sum(map(is_held_out, taken)),
+        "left_out": len(photos) - len(taken) - unusable,
+        "unusable": unusable,
+        "pairs": count,
+    }
+
+
+def _entry_bytes(name: str, content: bytes) -> int:
+    return ENTRY_BYTES + 2 * len(name.encode()) + len(content)
+
+
+def _usable(content: bytes, name: str) -> bool:
+    try:
+        photo = decode_photo(content, name)
+    except DataError as error:
+        logger.warning("%s", error)
+        return False
+    if min(photo.shape[:2]) < MIN_SIDE_PX:
+        logger.warning("%s is %dx%d, too small to learn from", name, photo.shape[1], photo.shape[0])
+        return False
+    return True
+
+
+def packed_pair_readers(path: Path) -> list[ReadPair]:
+    """Find the validation pairs of a packed file; each is read when its function is called."""
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; give a manifest (.csv) or a packed file")
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is no packed file; make one with `lowlight pack`")
     with zipfile.ZipFile(path) as archive:
         names = sorted(n for n in archive.namelist() if n.startswith("pairs/"))
-        return [_read_pair(archive.read(name)) for name in names]
+    return [partial(_read_member, path, name) for name in names]
 
 
-def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
-    archive.writestr(zipfile.ZipInfo(name, FIXED_TIME), content)
+def read_packed_pairs(path: Path) -> list[Pair]:
+    """Read all validation pairs of a packed file at once."""
+    return [read() for read in packed_pair_readers(path)]
+
+
+def _read_member(path: Path, name: str) -> Pair:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read_pair(archive.read(name))
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise DataError(f"{name} in {path} cannot be read ({error}); pack the pairs again") from error
 
 
 def _pair_bytes(pair: Pair) -> bytes:
@@ -94,7 +174,7 @@ def _read_pair(content: bytes) -> Pair:
 
 
 def half_truth(pair: Pair) -> npt.NDArray[np.uint16]:
-    """The truth at half the sensor's size, averaging encoded values where it is stored at full size."""
+    """Give the truth at half the sensor's size, averaging encoded values where it is stored at full size."""
     truth = pair.truth
     if truth.shape[0] < pair.frame.size[0] // 2 * 2:
         return truth

@@ -28,6 +28,8 @@ class PairRow:
     ratio: float | None = None
     iso: float | None = None
     burst_index: int = 0
+    dark_s: float | None = None  # exposure times that the names tell
+    bright_s: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,22 +95,28 @@ def load_pair(row: PairRow) -> Pair:
     from lowlight.raw.read import read_raw
 
     frame = read_raw(row.dark)
-    ratio = row.ratio
-    if row.bright.suffix.lower() in READERS:
-        truth = read_picture(row.bright)
-        if truth.shape[2] != 3:
-            raise DataError(f"{row.bright} has {truth.shape[2]} channels; expected a colour picture")
-        bright_s = None
-    else:
-        from lowlight.raw.read import render_half_size
-
-        truth, bright_s = render_half_size(row.bright)
-    if ratio is None:
-        ratio = _exposure_ratio(frame, bright_s, row)
+    truth, bright_s = read_truth(row.bright)
+    ratio = ratio_from_exposures(frame, bright_s, row) if row.ratio is None else row.ratio
     return Pair(row.dark.name, row.scene, frame, fit_truth(truth, frame, row.bright), ratio)
 
 
-def _exposure_ratio(frame: RawFrame, bright_s: float | None, row: PairRow) -> float:
+def read_truth(path: Path) -> tuple[npt.NDArray[np.uint16], float | None]:
+    """Read a bright picture, uint16 `[H, W, 3]` encoded, and its exposure time in seconds where a RAW tells it.
+
+    A RAW is rendered at half size; a finished picture has the size it is stored in.
+    """
+    if path.suffix.lower() not in READERS:
+        from lowlight.raw.render import render_half_size
+
+        return render_half_size(path)
+    truth = read_picture(path)
+    if truth.shape[2] != 3:
+        raise DataError(f"{path} has {truth.shape[2]} channels; expected a colour picture")
+    return truth, None
+
+
+def ratio_from_exposures(frame: RawFrame, bright_s: float | None, row: PairRow) -> float:
+    """Amplification of a row without a ratio, `min(bright / dark, 300)` of the exposure times."""
     dark_s = frame.metadata.exposure_s
     if not dark_s or not bright_s:
         raise DataError(

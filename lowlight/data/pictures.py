@@ -42,9 +42,7 @@ def _as_uint16(pixels: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.ui
         return pixels.astype(np.uint16) * np.uint16(257)
     if pixels.dtype == np.uint16:
         return np.ascontiguousarray(pixels, dtype=np.uint16)
-    raise DataError(
-        f"{path} holds {pixels.dtype} values, expected 8 or 16 bits per channel; convert it first."
-    )
+    raise DataError(f"{path} holds {pixels.dtype} values, expected 8 or 16 bits per channel; convert it first.")
 
 
 def _read_png(path: Path) -> npt.NDArray[np.generic]:

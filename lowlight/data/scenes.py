@@ -1,7 +1,7 @@
 """Procedural scenes: dead leaves, gradients, lines and lamps, for what photographs seldom show.
 
-The dead-leaves model (overlapping shapes of power-law size) has the edge statistics of natural pictures: A. Lee,
-D. Mumford, J. Huang, "Occlusion models for natural images" (IJCV 2001).
+The dead-leaves model (overlapping shapes of power-law size) has the edge statistics of natural pictures:
+A. Lee, D. Mumford, J. Huang, "Occlusion models for natural images" (IJCV 2001).
 """
 
 import numpy as np
@@ -28,7 +28,7 @@ def procedural_scene(seed: int, size_px: int = SCENE_PX) -> npt.NDArray[np.uint8
 def _shaded(
     rng: np.random.Generator, xs: npt.NDArray[np.float32], ys: npt.NDArray[np.float32], size_px: int
 ) -> npt.NDArray[np.float32]:
-    """A colour that changes slowly across the frame."""
+    """Shade with a colour that changes slowly across the frame."""
     first, second = _colour(rng), _colour(rng)
     angle = rng.uniform(0, 2 * np.pi)
     along = (np.cos(angle) * xs + np.sin(angle) * ys) / size_px
@@ -38,7 +38,7 @@ def _shaded(
 
 
 def _colour(rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """A colour: mostly muted, now and then saturated, dark ones more often than bright ones."""
+    """Draw a colour: mostly muted, now and then saturated, dark ones more often than bright ones."""
     gray = rng.beta(1.2, 1.6)
     chroma = rng.normal(0, 0.08 if rng.random() < 0.7 else 0.3, 3)
     return np.clip(gray + chroma, 0, 1).astype(np.float32)
@@ -68,7 +68,7 @@ def _leaf(rng: np.random.Generator, canvas: npt.NDArray[np.float32]) -> None:
 
 
 def _stripes(rng: np.random.Generator, canvas: npt.NDArray[np.float32]) -> None:
-    """A patch of fine parallel lines, where demosaicing and denoising are hardest."""
+    """Paint a patch of fine parallel lines, where demosaicing and denoising are hardest."""
     size_px = canvas.shape[0]
     side = int(rng.integers(80, 240))
     top, left = rng.integers(0, size_px - side, 2)
@@ -80,7 +80,7 @@ def _stripes(rng: np.random.Generator, canvas: npt.NDArray[np.float32]) -> None:
 
 
 def _lamp(rng: np.random.Generator, canvas: npt.NDArray[np.float32]) -> None:
-    """A small light source with a halo."""
+    """Paint a small light source with a halo."""
     size_px = canvas.shape[0]
     cy, cx = rng.uniform(0, size_px, 2)
     ys, xs = np.mgrid[0:size_px, 0:size_px].astype(np.float32)

@@ -1,10 +1,11 @@
 """Pairs of dark RAW and bright truth made from clean photographs.
 
-A photograph is unprocessed to linear camera colour (after T. Brooks et al., "Unprocessing Images for Learned Raw
-Denoising", CVPR 2019), exposed, mosaicked, darkened by the ratio, given a sensor's noise, and then read through the
-same packing and amplification as a real file. Every batch is a pure function of the seed and the step.
+A photograph is unprocessed to linear camera colour (after T. Brooks et al., "Unprocessing Images for Learned
+Raw Denoising", CVPR 2019), exposed, mosaicked, darkened by the ratio, given a sensor's noise, and then read
+through the same packing and amplification as a real file. Every batch is a pure function of the seed and the step.
 """
 
+import logging
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,8 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from lowlight.core.errors import ConfigError, DataError
 from lowlight.core.photo import RGGB
 from lowlight.core.restoration import Batch, ModelTraits
+from lowlight.data.batches import as_batch
 from lowlight.data.cameras import draw_gains, draw_matrices
 from lowlight.data.noise import (
     BLACK_DN,
@@ -28,11 +31,12 @@ from lowlight.data.noise import (
     normal,
     uniform,
 )
-from lowlight.data.photos import PhotoSet
+from lowlight.data.photos import HELD_OUT_SHARE, PhotoSet
 from lowlight.data.scenes import procedural_scene
 from lowlight.ops.color import apply_matrix, encode, srgb_decode
-from lowlight.ops.exposure import BASE_BLOCK_PX, amplify, lowpass_base, upsample_window
 from lowlight.raw.bayer import normalise, pack_mosaic, plane_offsets
+
+logger = logging.getLogger(__name__)
 
 MAX_ANALOGUE_LIGHT = 16.0  # light sources are at most this many times brighter than the photo's white
 
@@ -42,6 +46,8 @@ class SyntheticConfig:
     """How scenes are drawn. Pairs are (low, high)."""
 
     ratio: tuple[float, float] = (30.0, 300.0)  # darkening, uniform in the logarithm
+    mild_ratio: tuple[float, float] = (1.0, 30.0)  # of pictures that are hardly dark, whose detail must stay
+    mild_share: float = 0.2
     mean_light: tuple[float, float] = (0.015, 0.3)  # mean linear luma of the truth, uniform in the logarithm
     zoom: tuple[float, float] = (0.75, 2.0)  # enlargement of the photo, uniform in the logarithm
     tone: float = 1.0  # how much of a photo's contrast curve is undone, at most
@@ -52,9 +58,20 @@ class SyntheticConfig:
     scene_count: int = 64  # procedural scenes kept ready
     noise: NoiseConfig = field(default_factory=NoiseConfig)
 
+    def __post_init__(self) -> None:
+        for name in ("ratio", "mild_ratio", "mean_light", "zoom"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ConfigError(f"{name} is {low} to {high}; expected a range above 0, low first")
+        if self.scene_share and self.scene_count < 1:
+            raise ConfigError(f"scene_count is {self.scene_count}; expected at least 1, or a scene_share of 0")
+
 
 class SyntheticSource:
-    """Makes the batch of any step; `traits` say what the network takes and gives."""
+    """Makes the batch of any step; `traits` say what the network takes and gives.
+
+    Raises `DataError` without photos, `ConfigError` for a network that does not turn packed RAW into colour.
+    """
 
     def __init__(
         self,
@@ -65,30 +82,40 @@ class SyntheticSource:
         seed: int,
         device: torch.device | None = None,
     ) -> None:
+        if not len(photos):
+            raise DataError(
+                f"{photos.source} has no photos to train on (one in {HELD_OUT_SHARE} is kept aside); add some"
+            )
+        if (traits.in_channels, traits.out_channels) != (4, 3):
+            raise ConfigError(
+                f"synthetic pairs are packed RAW and colour (4 channels in, 3 out); this model has "
+                f"{traits.in_channels} and {traits.out_channels}"
+            )
         self.photos, self.traits, self.config = photos, traits, config
         self.batch_size, self.seed = batch, seed
         self.device = device or torch.device("cpu")
         self._scenes: list[npt.NDArray[np.uint8]] = []
+        self._unreadable: set[int] = set()
 
     def batch(self, step: int) -> Batch:
-        """Training items of one step, on the source's device."""
+        """Make the training items of one step, on the source's device."""
         host = Generator().manual_seed(_mix(self.seed, step))
         generator = Generator(self.device).manual_seed(_mix(self.seed + 1, step))
-        crops = torch.stack([self._crop(host) for _ in range(self.batch_size)]).to(self.device)
+        crops = torch.stack([self._crop(host) for _ in range(self.batch_size)])
         return make_pairs(crops, self.traits, self.config, generator)
 
     def describe(self) -> dict[str, Any]:
-        """Name, hash and number of the photos that train."""
+        """Give the name of the source, and the number and hash of the photos that train."""
         return {"name": "synthetic", "photos": len(self.photos), "photo_hash": self.photos.digest()}
 
     def _crop(self, generator: Generator) -> Tensor:
-        """One flipped, zoomed crop of a photo or scene, float `[3, 2*tile, 2*tile]` in the sRGB curve."""
+        """Cut one flipped, zoomed crop of a photo or scene, float `[3, 2*tile, 2*tile]` in the sRGB curve."""
         photo = self._draw_picture(generator)
         side = 2 * self.traits.tile
         zoom = float(log_uniform(1, *self.config.zoom, generator))
         cut = min(int(side / zoom), *photo.shape[:2])
         top, left = (_below(limit - cut + 1, generator) for limit in photo.shape[:2])
-        crop = torch.from_numpy(photo[top : top + cut, left : left + cut].copy()).movedim(-1, 0)
+        crop = torch.from_numpy(photo[top : top + cut, left : left + cut].copy()).to(self.device).movedim(-1, 0)
         crop = _flip(crop, _below(8, generator)).float()[None] / 255
         if cut != side:
             crop = F.interpolate(crop, (side, side), mode="bilinear", antialias=cut > side).clamp_(0, 1)
@@ -99,13 +126,26 @@ class SyntheticSource:
             if not self._scenes:
                 self._scenes = [procedural_scene(seed) for seed in range(self.config.scene_count)]
             return self._scenes[_below(len(self._scenes), generator)]
-        return self.photos[_below(len(self.photos), generator)]
+        return self._draw_photo(_below(len(self.photos), generator))
+
+    def _draw_photo(self, wanted: int) -> npt.NDArray[np.uint8]:
+        """Give the wanted photo, or the next one that can be read: one bad file must not end a long training."""
+        for offset in range(len(self.photos)):
+            index = (wanted + offset) % len(self.photos)
+            if index in self._unreadable:
+                continue
+            try:
+                return self.photos[index]
+            except DataError as error:
+                logger.warning("%s; another photo takes its place", error)
+                self._unreadable.add(index)
+        raise DataError(f"none of the {len(self.photos)} photos in {self.photos.source} can be read")
 
 
 def make_pairs(crops: Tensor, traits: ModelTraits, config: SyntheticConfig, generator: Generator) -> Batch:
     """Turn clean crops `[B, 3, 2t, 2t]` (sRGB curve) into a batch for a network with these traits."""
     count = len(crops)
-    ratio = log_uniform(count, *config.ratio, generator)
+    ratio = _draw_ratio(count, config, generator)
     gains = draw_gains(count, generator)
     matrix = draw_matrices(count, generator)
     scene = light_of(crops, config, generator)
@@ -113,23 +153,22 @@ def make_pairs(crops: Tensor, traits: ModelTraits, config: SyntheticConfig, gene
     target = render_truth(camera, matrix, traits)
 
     raw = camera / gains[:, [0, 1, 2], None, None]
-    mosaic = _mosaic(raw) / ratio[:, None, None]
+    mosaic = mosaic_of(raw) / ratio[:, None, None]
     sensor = draw_sensor(count, config.noise, generator)
     reading = expose(mosaic, sensor, config.noise, generator)
     packed = _pack(reading)
 
-    amount = ratio[:, None, None, None]
-    frames = amplify(packed, amount, gains, traits.input_colour)
-    base = None
-    if traits.base == "lowpass":
-        balanced = amplify(packed, amount, gains, "wb")
-        coarse = lowpass_base(balanced, traits.output_colour, torch.linalg.inv(matrix))
-        base = upsample_window(coarse, 0, 0, traits.tile, traits.upscale, BASE_BLOCK_PX)
-    return Batch(frames[:, None], target, ratio[:, None], base)
+    return as_batch(packed, ratio, gains, torch.linalg.inv(matrix), target, traits)
+
+
+def _draw_ratio(count: int, config: SyntheticConfig, generator: Generator) -> Tensor:
+    dark = log_uniform(count, *config.ratio, generator)
+    mild = log_uniform(count, *config.mild_ratio, generator)
+    return torch.where(uniform(count, 0, 1, generator) < config.mild_share, mild, dark)
 
 
 def light_of(crops: Tensor, config: SyntheticConfig, generator: Generator) -> Tensor:
-    """Linear sRGB light of crops in the sRGB curve, `[B, 3, H, W]`, not clipped: lamps exceed 1."""
+    """Give the linear sRGB light of crops in the sRGB curve, `[B, 3, H, W]`, not clipped: lamps exceed 1."""
     count = len(crops)
 
     def item(values: Tensor) -> Tensor:
@@ -154,7 +193,7 @@ def light_of(crops: Tensor, config: SyntheticConfig, generator: Generator) -> Te
 
 
 def render_truth(camera: Tensor, matrix: Tensor, traits: ModelTraits) -> Tensor:
-    """The bright picture of linear balanced camera light `[B, 3, 2t, 2t]`, as the network should give it."""
+    """Render linear balanced camera light `[B, 3, 2t, 2t]` as the network should give it."""
     clipped = camera.clamp(0, 1)
     if traits.output_colour == "srgb":
         clipped = apply_matrix(clipped, torch.linalg.inv(matrix)).clamp_(0, 1)
@@ -164,7 +203,7 @@ def render_truth(camera: Tensor, matrix: Tensor, traits: ModelTraits) -> Tensor:
     return encode(clipped)
 
 
-def _mosaic(rgb: Tensor) -> Tensor:
+def mosaic_of(rgb: Tensor) -> Tensor:
     """Sample `[B, 3, H, W]` at the sites of an RGGB sensor, `[B, H, W]`."""
     mosaic = rgb[:, 1].clone()
     mosaic[:, 0::2, 0::2] = rgb[:, 0, 0::2, 0::2]
@@ -192,5 +231,5 @@ def _below(limit: int, generator: Generator) -> int:
 
 
 def _mix(seed: int, step: int) -> int:
-    """A seed for one step: neighbouring steps must not give related streams."""
+    """Give a seed for one step: neighbouring steps must not give related streams."""
     return (seed * 0x9E3779B1 + step * 0x85EBCA77 + math.isqrt(step) * 7919) & 0x7FFFFFFF

@@ -28,14 +28,33 @@ class DoubleConv(nn.Sequential):
         )
 
 
+class Refine(nn.Conv2d):
+    """A 3x3 convolution that starts as a binomial blur of each channel.
+
+    A pixel shuffle alone starts with pictures of 2x2 blocks and unlearns them slowly; blurred, it starts with smooth
+    ones, and the filter is free to sharpen. The border is repeated, so that no tile fades at its edge.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, padding=1, padding_mode="replicate")
+        taps = torch.tensor([0.25, 0.5, 0.25])
+        with torch.no_grad():
+            self.weight.zero_()
+            for channel in range(channels):
+                self.weight[channel, channel] = torch.outer(taps, taps)
+            assert self.bias is not None
+            self.bias.zero_()
+
+
 class SubPixelHead(nn.Sequential):
-    """Brings features to `channels_out` at `upscale` times their size: a convolution, then a pixel shuffle.
+    """Brings features to `channels_out` at `upscale` times their size: a convolution, a pixel shuffle, a filter.
 
     With upscale 1 it is the plain output convolution of the thesis.
     """
 
-    def __init__(self, conv: nn.Module, upscale: int) -> None:
-        super().__init__(conv, nn.PixelShuffle(upscale) if upscale > 1 else nn.Identity())
+    def __init__(self, conv: nn.Module, channels_out: int, upscale: int) -> None:
+        finish = (nn.PixelShuffle(upscale), Refine(channels_out)) if upscale > 1 else ()
+        super().__init__(conv, *finish)
 
 
 def unit_gaussian(mean: Tensor) -> Gaussian:
@@ -50,7 +69,7 @@ def initialise(network: nn.Module, init: Init, generator: torch.Generator) -> No
     He et al. 2015, fan-in, for LeakyReLU(0.2); small networks need it, their signal dies under the other.
     """
     for module in network.modules():
-        if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) or isinstance(module, Refine):
             continue
         if init == "normal02":
             nn.init.normal_(module.weight, 0.0, 0.02, generator=generator)

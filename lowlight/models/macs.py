@@ -23,9 +23,7 @@ class Macs(NamedTuple):
 def count_parameters(model: nn.Module) -> int:
     """Count the parameters that are used at test time: those of the prior and the decoder."""
     return sum(
-        parameter.numel()
-        for part in ("prior", "decoder")
-        for parameter in model.get_submodule(part).parameters()
+        parameter.numel() for part in ("prior", "decoder") for parameter in model.get_submodule(part).parameters()
     )
 
 

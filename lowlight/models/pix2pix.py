@@ -54,9 +54,7 @@ class Down(nn.Module):
     def __init__(self, channels_in: int, channels: list[int], heads: int) -> None:
         super().__init__()
         before = [channels_in, *channels[:-1]]
-        self.blocks = nn.ModuleList(
-            nn.Sequential(halve(i, o), leaky()) for i, o in zip(before, channels, strict=True)
-        )
+        self.blocks = nn.ModuleList(nn.Sequential(halve(i, o), leaky()) for i, o in zip(before, channels, strict=True))
         self.heads = nn.ModuleList(halve(channels[-1], channels[-1]) for _ in range(heads))
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -78,11 +76,10 @@ class Up(nn.Module):
         # The first block sees the bottleneck alone, the others a block's output joined with a skip.
         before = [after[0], *(2 * o for o in after[:-1])]
         self.blocks = nn.ModuleList(
-            grow(i, o, dropout=level < DROPOUT_BLOCKS)
-            for level, (i, o) in enumerate(zip(before, after, strict=True))
+            grow(i, o, dropout=level < DROPOUT_BLOCKS) for level, (i, o) in enumerate(zip(before, after, strict=True))
         )
         out = config.out_channels * config.upscale**2
-        self.head = SubPixelHead(double(2 * channels[0], out), config.upscale)
+        self.head = SubPixelHead(double(2 * channels[0], out), config.out_channels, config.upscale)
 
     def forward(self, z: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
         """`z [B, Z]` and skips finest first to `[B, C', u*256, u*256]` in [-1, 1]."""

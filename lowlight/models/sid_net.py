@@ -65,13 +65,11 @@ class Up(nn.Module):
         self.expand = nn.Linear(config.latent, self.deepest * BOTTLENECK_PX**2)
         before = [self.deepest, *reversed(channels[1:])]
         after = list(reversed(channels))
-        self.ups = nn.ModuleList(
-            nn.ConvTranspose2d(i, o, 2, stride=2) for i, o in zip(before, after, strict=True)
-        )
+        self.ups = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, stride=2) for i, o in zip(before, after, strict=True))
         joined = 2 if config.skips else 1
         self.blocks = nn.ModuleList(DoubleConv(joined * o, o) for o in after)
         out = config.out_channels * config.upscale**2
-        self.head = SubPixelHead(nn.Conv2d(channels[0], out, 1), config.upscale)
+        self.head = SubPixelHead(nn.Conv2d(channels[0], out, 1), config.out_channels, config.upscale)
 
     def forward(self, z: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
         """`z [B, Z]` and skips finest first (none for the no-skip variant) to `[B, C', u*256, u*256]`."""
@@ -119,9 +117,7 @@ class SidNet(nn.Module):
         image: Tensor = self.decoder(z, condition.skips)
         return image if condition.base is None else image + condition.base
 
-    def restore(
-        self, frames: Tensor, base: Tensor | None = None, noise: Tensor | None = None
-    ) -> Restoration:
+    def restore(self, frames: Tensor, base: Tensor | None = None, noise: Tensor | None = None) -> Restoration:
         """Prior path: z is the prior's mean, plus `noise [B, Z]` where it is given."""
         condition = self.condition(frames, base)
         z = condition.prior.mean if noise is None else draw(condition.prior, noise)

@@ -40,15 +40,13 @@ class Objective:
         """Whether the posterior encoder takes part in training."""
         return OBJECTIVES[self.name].uses_posterior
 
-    def __call__(
-        self, model: RestorationModel, batch: Batch, progress: float, generator: torch.Generator
-    ) -> Loss:
-        """Loss of one batch; `progress` in [0, 1] says how far training has come."""
+    def __call__(self, model: RestorationModel, batch: Batch, progress: float, generator: torch.Generator) -> Loss:
+        """Give the loss of one batch; `progress` in [0, 1] says how far training has come."""
         return OBJECTIVES[self.name].function(model, batch, progress, generator, self.config)
 
 
 def build_objective(name: str, options: dict[str, Any] | None = None) -> Objective:
-    """The objective called `name` with `options`; unknown names and keys are refused."""
+    """Bind the objective called `name` to `options`; unknown names and keys are refused."""
     if name not in OBJECTIVES:
         raise ConfigError(f"there is no objective called {name!r}; there are {', '.join(OBJECTIVES)}")
     return Objective(name, from_dict(OBJECTIVES[name].config, options or {}, f"options of objective {name}"))

@@ -1,7 +1,8 @@
 """The thesis' objectives: the CVAE's bound and its deterministic L1 version.
 
-Reconstruction is summed over channels and pixels, the divergence over latent dimensions, both averaged over the batch;
-the published weights (beta) only make sense with sums.
+Reconstruction is summed over channels and pixels, the divergence over latent dimensions, both averaged over the
+batch; the published weights (beta) only make sense with sums. Source: O. Eriksson, Real-world Low-light Image
+Enhancement Using Variational Autoencoders, Lund 2020.
 """
 
 from dataclasses import dataclass
@@ -32,7 +33,11 @@ class L1Config:
 
 
 def absolute_error(image: Tensor, target: Tensor) -> Tensor:
-    """Sum of absolute differences per item, averaged over the batch: -log Laplace(target; image, 1) - N log 2."""
+    """Absolute differences of `[B, C', H, W]`, summed per item and averaged over the batch.
+
+    It is -log Laplace(target; image, 1) - N log 2 for items of N values.
+    """
+    assert image.shape == target.shape, (image.shape, target.shape)  # broadcasting would go unnoticed
     return (image.float() - target.float()).abs().flatten(1).sum(1).mean()
 
 
@@ -56,9 +61,7 @@ def cvae(
     return Loss(total, {"reconstruction": reconstruction.detach(), "kl": kl.detach()})
 
 
-def l1(
-    model: RestorationModel, batch: Batch, progress: float, generator: torch.Generator, config: L1Config
-) -> Loss:
+def l1(model: RestorationModel, batch: Batch, progress: float, generator: torch.Generator, config: L1Config) -> Loss:
     """`L1(x, D(mean of p(z|y), y))`: the zero-variance version of sampling from the prior."""
     image = model.restore(batch.frames, batch.base).image
     total = absolute_error(image, batch.target)

@@ -13,13 +13,6 @@ LIBRAW_POWER = 1 / 2.222
 LIBRAW_TOE_SLOPE = 4.5
 LUMA = (0.2125, 0.7154, 0.0721)  # Rec. 709 weights, as in the thesis' gray task
 
-# IEC 61966-2-1: linear sRGB to CIE XYZ, D65 white.
-SRGB_TO_XYZ = (
-    (0.4124564, 0.3575761, 0.1804375),
-    (0.2126729, 0.7151522, 0.0721750),
-    (0.0193339, 0.1191920, 0.9503041),
-)
-
 
 @cache
 def libraw_knee() -> tuple[float, float]:

@@ -14,7 +14,7 @@ RATIO_RANGE = (1.0, 300.0)
 BASE_BLOCK_PX = 16  # packed pixels averaged into one value of the low-pass base
 
 METER_BLOCK_PX = 16
-METER_BAND = (0.50, 0.97)  # quantiles between which block means are averaged
+METER_BAND = (0.60, 0.95)  # quantiles between which block means are averaged
 METER_TARGET = 0.125  # where that average is put, as a fraction of white
 
 

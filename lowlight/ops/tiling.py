@@ -69,9 +69,7 @@ class TileGrid:
         step = rule.stride if rule.stride is not None else tile - (rule.overlap or 0)
         if not 0 < step <= tile:
             raise ValueError(f"stride must be 1 to {tile} and overlap 0 to {tile - 1} for tiles of {tile}")
-        return cls(
-            height, width, tile, axis_starts(height, tile, rule), axis_starts(width, tile, rule)
-        )
+        return cls(height, width, tile, axis_starts(height, tile, rule), axis_starts(width, tile, rule))
 
     @property
     def count(self) -> int:

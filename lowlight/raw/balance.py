@@ -6,13 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from lowlight.core.colorimetry import SRGB_TO_XYZ
 from lowlight.core.photo import CfaPattern, PerColour
 from lowlight.raw.levels import Mosaic, planes
 
-# IEC 61966-2-1: linear sRGB to CIE XYZ, D65 white. A NumPy copy: the shared one is of torch tensors' room.
-_SRGB_TO_XYZ = np.array(
-    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
-)
 _MOST_UNEVEN = 32.0  # gains further apart come from a broken tag, not from a light source
 _ALMOST_UNIT = 1.25  # no Bayer sensor sees daylight neutral: its green is 1.3 to 2.7 times its red
 _GREEN_CAST = 1.5  # unit gains with green this far above red and blue: nobody balanced these data
@@ -117,7 +114,7 @@ def camera_to_srgb(color_matrix: npt.ArrayLike, rgb_xyz_matrix: npt.ArrayLike) -
         return _neutral_rows(brought)
     if not np.isfinite(known).all() or not known.any():
         return None
-    from_srgb = _neutral_rows(known @ _SRGB_TO_XYZ)
+    from_srgb = _neutral_rows(known @ np.array(SRGB_TO_XYZ))
     if from_srgb is None or np.linalg.cond(from_srgb) > 1e4:
         return None
     return _neutral_rows(np.linalg.inv(from_srgb.astype(np.float64)))

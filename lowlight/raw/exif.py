@@ -8,7 +8,6 @@ value that is missing or makes no sense is None; no file, however broken, makes 
 import io
 import logging
 import math
-import re
 import struct
 import threading
 import warnings
@@ -30,7 +29,7 @@ PHOTOMETRIC, DNG_VERSION = 262, 50706
 _CANON_UUID = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _MAX_BLOB_BYTES = 64 << 20  # larger than any metadata block; a broken length must not fill the memory
 _WARNING_FILTERS = threading.Lock()
-_UNSET_TIMES = ("0000", "    ", "1970:01:01 00:00:00")
+_UNSET_TIMES = ("0000", "1970:01:01 00:00:00")
 
 Tags = Mapping[int, Any]
 
@@ -221,13 +220,12 @@ def _positive(value: object) -> float | None:
 
 def _time(value: object) -> str | None:
     text = _text(value)
-    if (
-        text is None
-        or text.startswith(_UNSET_TIMES)
-        or not re.fullmatch(r"\d{4}:\d\d:\d\d \d\d:\d\d:\d\d", text)
-    ):
+    if text is None or text.startswith(_UNSET_TIMES):
         return None
-    return text
+    try:
+        return datetime.strptime(text[:19], "%Y:%m:%d %H:%M:%S").strftime("%Y:%m:%d %H:%M:%S")
+    except ValueError:
+        return None
 
 
 def _degrees(value: object, reference: object, negative: str, limit: float) -> float | None:

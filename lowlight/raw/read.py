@@ -170,7 +170,14 @@ def _decode(path: Path, container: str | None) -> _Decoded:
         raise LowlightError(
             f"There is not enough memory to decode {name}; use fewer jobs at a time."
         ) from None
-    except (rawpy.LibRawError, RuntimeError, NotImplementedError, ValueError) as problem:
+    except (
+        rawpy.LibRawError,
+        RuntimeError,
+        NotImplementedError,
+        ValueError,
+        OSError,
+        OverflowError,
+    ) as problem:
         why = problem.args[0] if problem.args else problem
         why = why.decode("utf-8", "replace") if isinstance(why, bytes) else str(why)
         raise BrokenFileError(

@@ -1,0 +1,1 @@
+"""Loops over photos, pairs and steps; they give rows and never print."""

@@ -4,13 +4,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lowlight.core.config import from_dict, to_dict
+from lowlight.core.config import from_dict, read_toml, to_dict
 from lowlight.core.errors import ConfigError
 from lowlight.data import DATASETS
 from lowlight.models import model_config
 from lowlight.objectives import build_objective
 
 Schedule = Literal["constant", "cosine", "milestone"]
+TRAINING_PRECISIONS = ("auto", "fp32", "bf16")
+
+# What a resumed run may change: where and how long it computes, and how often it reports.
+FREE_ON_RESUME = (
+    "model.start_from",
+    "data.path",
+    "data.validation",
+    "run.steps",
+    "run.minutes",
+    "run.device",
+    "run.validate_every",
+    "run.checkpoint_every",
+    "run.log_every",
+)
+
+
+def _check(name: str, value: object, expected: str, holds: bool) -> None:
+    if not holds:
+        raise ConfigError(f"{name} is {value}; expected {expected}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +72,15 @@ class OptimiserSection:
     clip_norm: float = 0.0  # largest gradient norm; 0: no clipping
     ema: float = 0.0  # decay of the averaged weights; 0: none
 
+    def __post_init__(self) -> None:
+        _check("learning_rate", self.learning_rate, "above 0", self.learning_rate > 0)
+        _check("weight_decay", self.weight_decay, "at least 0", self.weight_decay >= 0)
+        _check("batch", self.batch, "at least 1", self.batch >= 1)
+        _check("milestone", self.milestone, "from 0 to 1", 0 <= self.milestone <= 1)
+        _check("warmup_steps", self.warmup_steps, "at least 0", self.warmup_steps >= 0)
+        _check("clip_norm", self.clip_norm, "at least 0", self.clip_norm >= 0)
+        _check("ema", self.ema, "from 0 to below 1", 0 <= self.ema < 1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunSection:
@@ -67,6 +95,18 @@ class RunSection:
     checkpoint_every: int = 500  # steps
     log_every: int = 20  # steps
 
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise ConfigError("a run needs either steps or minutes")
+        for name in ("steps", "validate_every", "checkpoint_every", "log_every"):
+            value = getattr(self, name)
+            _check(name, value, "at least 1", value is None or value >= 1)
+        _check("minutes", self.minutes, "above 0", self.minutes is None or self.minutes > 0)
+        _check("seed", self.seed, "from 0 to 2147483647", 0 <= self.seed < 2**31)
+        # fp16 gradients underflow without a scaled loss, and bf16 is there wherever fp16 would be fast.
+        known = TRAINING_PRECISIONS
+        _check("precision", self.precision, f"one of {', '.join(known)}", self.precision in known)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -79,16 +119,12 @@ class TrainConfig:
     run: RunSection = field(default_factory=RunSection)
 
     def __post_init__(self) -> None:
-        if (self.run.steps is None) == (self.run.minutes is None):
-            raise ConfigError("a run needs either steps or minutes")
-        if self.optimiser.batch < 1 or not 0 <= self.optimiser.ema < 1:
-            raise ConfigError("a run needs a batch of at least 1 and an ema from 0 to below 1")
         if self.data.name not in DATASETS:
             raise ConfigError(f"there is no dataset called {self.data.name!r}; there are {', '.join(DATASETS)}")
 
 
 def resolve(values: dict[str, Any]) -> TrainConfig:
-    """A run from plain values, with every section checked and every option filled in."""
+    """Build a run from plain values, with every section checked and every option filled in."""
     config = from_dict(TrainConfig, values, "the training configuration")
     full = to_dict(config)
     full["model"]["options"] = to_dict(model_config(config.model.name, config.model.options))
@@ -98,3 +134,36 @@ def resolve(values: dict[str, Any]) -> TrainConfig:
     options = from_dict(dataset.config, config.data.options, f"options of dataset {config.data.name}")
     full["data"]["options"] = to_dict(options)
     return from_dict(TrainConfig, full, "the training configuration")
+
+
+def load_config(path: Path | None, overrides: dict[str, Any]) -> TrainConfig:
+    """Build a run from a TOML file with nested `overrides` laid over it; a key overridden by None is unset."""
+    values = read_toml(path) if path else {}
+    return resolve(_merged(values, overrides))
+
+
+def first_difference(old: TrainConfig, new: TrainConfig) -> str | None:
+    """Say which key makes `new` another run than `old`, in words, or None where one can resume the other."""
+    before, after = _flat(to_dict(old)), _flat(to_dict(new))
+    for key in sorted({*before, *after} - set(FREE_ON_RESUME)):
+        if before.get(key) != after.get(key):
+            return f"{key} was {before.get(key)!r} and is {after.get(key)!r}"
+    return None
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

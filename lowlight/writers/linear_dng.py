@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from lowlight.core.colorimetry import SRGB_TO_XYZ
 from lowlight.core.errors import OutputError
 from lowlight.core.photo import LinearImage, Picture
 from lowlight.writers.exif import exif_tags
@@ -25,11 +26,6 @@ _D65_ILLUMINANT = 21
 _NO_BLACK_RENDERING = 1
 _DENOMINATOR = 1_000_000
 _BAND_ROWS = 256
-
-# Linear sRGB to CIE XYZ, white = D65 (IEC 61966-2-1); ops.color has the same but loads torch.
-_SRGB_TO_XYZ = np.array(
-    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
-)
 
 
 def write_linear_dng(path: Path, picture: Picture, options: WriterOptions) -> None:
@@ -81,7 +77,7 @@ def colour_matrix(linear: LinearImage) -> npt.NDArray[np.float64]:
     """
     to_srgb = np.eye(3) if linear.to_srgb is None else linear.to_srgb.astype(np.float64)
     try:
-        from_xyz = np.linalg.inv(_SRGB_TO_XYZ @ to_srgb)
+        from_xyz = np.linalg.inv(np.array(SRGB_TO_XYZ) @ to_srgb)
     except np.linalg.LinAlgError:
         raise OutputError(
             "The camera's colour matrix cannot be inverted, so no linear DNG can be written."

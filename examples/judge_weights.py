@@ -1,0 +1,144 @@
+"""Judge weights beyond PSNR: detail on photos kept out of training, colour on other cameras' files, tile seams.
+
+    python examples/judge_weights.py WEIGHTS --photos PHOTOS --raw FILE... --seams FILE...
+
+Detail: photos that no training saw are made dark (ratio 100, the noise of a middling sensor) and restored at full
+size; SSIM beside that of wavelet denoising. Colour: CIEDE2000 of 32-pixel block means against LibRaw's rendering at the
+same ratio, over blocks whose signal stands above the noise. Seams: the mean step across the lines where tiles end,
+against the steps one pixel beside them; 1 is no seam at all.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lowlight.checkpoint import load_weights
+from lowlight.core.photo import RGGB, RawFrame
+from lowlight.data.cameras import draw_matrices
+from lowlight.data.noise import BLACK_DN, WHITE_DN, NoiseConfig, Sensor, expose
+from lowlight.data.photos import open_photos
+from lowlight.data.synthetic import SyntheticConfig, light_of, mosaic_of
+from lowlight.metrics.color_error import BLOCK_PX, block_colour_error
+from lowlight.metrics.fidelity import ssim
+from lowlight.ops.color import apply_matrix, encode
+from lowlight.ops.exposure import block_means, packed_to_rgb
+from lowlight.ops.tiling import TileGrid, dense
+from lowlight.raw.bayer import pack, packed_size
+from lowlight.raw.read import read_raw
+from lowlight.restorer import Restorer, RestorerOptions
+from lowlight.workflows.baselines import amplified, wavelet
+from lowlight.workflows.enhance import meter
+
+SIDE_PX, RATIO, GAIN_DN, READ_DN = 512, 100.0, 0.9, 1.35
+PHOTOS = 20
+
+
+def main() -> None:
+    """Print one line per measurement."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--photos", type=Path, help="the folder or packed file that training used")
+    parser.add_argument("--raw", type=Path, nargs="*", default=[], help="RAW files of other cameras")
+    parser.add_argument("--seams", type=Path, nargs="*", default=[], help="RAW files of several tiles")
+    arguments = parser.parse_args()
+    restorer = Restorer(load_weights(arguments.weights)[0], RestorerOptions())
+    if arguments.photos:
+        detail(restorer, arguments.photos)
+    for path in arguments.raw:
+        frame = read_raw(path)
+        ratio = meter(frame)
+        print(f"colour {path.name}: {colour(restorer, frame, ratio):.2f} at ratio {ratio:.3g}")
+    worst = [seam(restorer, read_raw(path)) for path in arguments.seams]
+    for path, value in zip(arguments.seams, worst, strict=True):
+        print(f"seams {path.name}: {value:.3f}")
+
+
+def detail(restorer: Restorer, photos: Path) -> None:
+    """SSIM at full size of restored and of wavelet-denoised pictures."""
+    _, aside = open_photos(photos).split()
+    ours, classical = [], []
+    for index in range(min(PHOTOS, len(aside))):
+        frame, truth = dark_frame(torch.from_numpy(aside[index].copy()), seed=index)
+        ours.append(ssim(as_tensor(restorer.photo(frame, RATIO).pixels), truth) or 0.0)
+        classical.append(ssim(as_tensor(wavelet(frame, RATIO, half=False)), truth) or 0.0)
+    gain = np.array(ours) - np.array(classical)
+    print(
+        f"detail, {len(ours)} photos: SSIM {np.mean(ours):.3f}, wavelet {np.mean(classical):.3f}, "
+        f"gain {gain.mean():.3f} (least {gain.min():.3f})"
+    )
+
+
+def dark_frame(photo: torch.Tensor, seed: int) -> tuple[RawFrame, torch.Tensor]:
+    """A dark frame of a photo's middle, and its truth `[3, H, W]`."""
+    generator = torch.Generator().manual_seed(seed)
+    top, left = (max((size - SIDE_PX) // 2, 0) for size in photo.shape[:2])
+    crop = photo[top : top + SIDE_PX, left : left + SIDE_PX].movedim(-1, 0)[None].float() / 255
+    crop = crop[..., : crop.shape[-2] // 2 * 2, : crop.shape[-1] // 2 * 2]
+    plain = SyntheticConfig(lamp_share=0, tint=0, warmth=0, mean_light=(0.12, 0.12))
+    matrix = draw_matrices(1, generator)
+    camera = apply_matrix(light_of(crop, plain, generator), matrix).clamp(0, 1)
+    gains = torch.tensor([2.0, 1.0, 1.8])
+    sensor = Sensor(
+        gain=torch.tensor([GAIN_DN]),
+        read=torch.tensor([READ_DN]),
+        tail=torch.tensor([0.1]),
+        row=torch.tensor([0.1]),
+        black_error=torch.zeros(1, 4),
+        hot_share=torch.tensor([1e-5]),
+        step=torch.tensor([1.0]),
+    )
+    reading = expose(mosaic_of(camera / gains[:, None, None]) / RATIO, sensor, NoiseConfig(), generator)[0]
+    to_srgb = torch.linalg.inv(matrix)[0]
+    frame = RawFrame(
+        mosaic=reading.numpy().astype(np.uint16),
+        pattern=RGGB,
+        black=(BLACK_DN,) * 4,
+        white=(WHITE_DN,) * 4,
+        wb=(2.0, 1.0, 1.8, 1.0),
+        wb_source="user",
+        camera_to_srgb=to_srgb.numpy(),
+    )
+    return frame, encode(apply_matrix(camera[0], to_srgb).clamp(0, 1))
+
+
+def colour(restorer: Restorer, frame: RawFrame, ratio: float) -> float:
+    """Mean CIEDE2000 against plain development, over blocks whose signal stands above the noise."""
+    ours = as_tensor(restorer.photo(frame, ratio).pixels)
+    plain = as_tensor(amplified(frame, ratio, half=restorer.traits.upscale == 1))
+    signal = packed_to_rgb(pack(frame, clip=False))
+    side = BLOCK_PX // 2
+    mean = block_means(signal, side)
+    spread = (block_means(signal.square(), side) - mean.square()).clamp(min=0).sqrt()
+    clear = (mean > spread).all(0)
+    errors = [
+        block_colour_error(ours[:, y : y + BLOCK_PX, x : x + BLOCK_PX], plain[:, y : y + BLOCK_PX, x : x + BLOCK_PX])
+        for y, x in (clear.nonzero() * BLOCK_PX).tolist()
+        if y < ours.shape[1] and x < ours.shape[2]
+    ]
+    return float(np.mean(errors)) if errors else float("nan")
+
+
+def seam(restorer: Restorer, frame: RawFrame) -> float:
+    """The larger of the ratios along rows and columns."""
+    pixels = restorer.photo(frame, meter(frame)).pixels.astype(np.float64)
+    u = restorer.traits.upscale
+    grid = TileGrid.cover(*packed_size(frame.size, frame.pattern), restorer.traits.tile, dense(restorer.traits.tile))
+    ratios = []
+    for axis, starts in ((0, grid.rows), (1, grid.cols)):
+        steps = np.abs(np.diff(pixels, axis=axis)).mean(axis=(1 - axis, 2))
+        ends = [u * start for start in starts[1:]] + [u * (start + grid.tile) for start in starts[:-1]]
+        at = np.mean([steps[end - 1] for end in ends])
+        beside = np.mean([steps[end - 1 + side] for end in ends for side in (-1, 1)])
+        ratios.append(at / beside)
+    return float(max(ratios))
+
+
+def as_tensor(pixels: np.ndarray) -> torch.Tensor:
+    """Uint16 `[H, W, C]` as floats `[C, H, W]`."""
+    return torch.from_numpy(pixels.astype(np.float32) / np.float32(65535)).movedim(-1, 0)
+
+
+if __name__ == "__main__":
+    main()

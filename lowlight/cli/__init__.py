@@ -1,0 +1,82 @@
+"""The `lowlight` command: the one place where an error becomes a sentence and an exit code.
+
+Nothing here imports PyTorch; each command does so when it runs, so that `--help` is instant.
+"""
+
+import logging
+import os
+import signal
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from lowlight import __version__
+from lowlight.cli.demo import demo
+from lowlight.cli.enhance import enhance
+from lowlight.cli.eval import evaluate_command
+from lowlight.cli.inspect import inspect
+from lowlight.cli.models import models
+from lowlight.cli.pack import pack
+from lowlight.cli.train import train_command
+from lowlight.core.errors import LowlightError
+
+app = typer.Typer(
+    name="lowlight",
+    help="Turn dark RAW photographs into bright, clean, natural ones.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"lowlight {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", envvar="LOWLIGHT_VERBOSE", help="Say more on stderr.")
+    ] = False,
+) -> None:
+    """Turn dark RAW photographs into bright, clean, natural ones."""
+    level = logging.DEBUG if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for noisy in ("PIL", "tifffile"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+app.command("enhance")(enhance)
+app.command("inspect")(inspect)
+app.command("models")(models)
+app.command("demo")(demo)
+app.command("eval")(evaluate_command)
+app.command("train")(train_command)
+app.command("pack")(pack)
+
+
+def main() -> None:
+    """Run the command line."""
+    # A waiting OpenMP thread that spins takes its core from the thread that reads ahead. Read at library load.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app()
+    except LowlightError as error:
+        typer.echo(f"lowlight: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does; that is no error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,340 @@
+"""`lowlight enhance`: dark RAW photos in, bright pictures out."""
+
+import codecs
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lowlight.cli.enhance_output import Report
+from lowlight.core.errors import UsageError
+
+SELECT, PICTURE, LIGHT, NETWORK = "Which photos", "The picture", "Light and colour", "Network and machine"
+
+
+def enhance(
+    context: typer.Context,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PATH...", help="RAW files, folders or patterns; - reads names from stdin."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", envvar="LOWLIGHT_OUTPUT", help="A folder, or a file for one photo."),
+    ] = None,
+    from_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="LOWLIGHT_FROM_FILE",
+            help="Read names from a file, one per line; - is stdin.",
+            rich_help_panel=SELECT,
+        ),
+    ] = None,
+    recursive: Annotated[
+        bool,
+        typer.Option(
+            "--recursive",
+            "-r",
+            envvar="LOWLIGHT_RECURSIVE",
+            help="Go into folders; the tree is mirrored.",
+            rich_help_panel=SELECT,
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            envvar="LOWLIGHT_OVERWRITE",
+            help="Do photos again whose output exists.",
+            rich_help_panel=SELECT,
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            envvar="LOWLIGHT_DRY_RUN",
+            help="Say what would be done.",
+            rich_help_panel=SELECT,
+        ),
+    ] = False,
+    image_format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            "-f",
+            envvar="LOWLIGHT_FORMAT",
+            help="png (default), tiff, jpg, jxl, or dng (linear).",
+            rich_help_panel=PICTURE,
+        ),
+    ] = None,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            envvar="LOWLIGHT_BITS",
+            help="8 or 16 bits a channel; without it the most the format has.",
+            rich_help_panel=PICTURE,
+        ),
+    ] = None,
+    quality: Annotated[
+        int,
+        typer.Option(envvar="LOWLIGHT_QUALITY", help="Of JPEG and 8-bit JPEG XL, 1 to 100.", rich_help_panel=PICTURE),
+    ] = 95,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            envvar="LOWLIGHT_SIZE",
+            help="full or half of the sensor; without it what the weights give.",
+            rich_help_panel=PICTURE,
+        ),
+    ] = None,
+    crop: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y,W,H",
+            envvar="LOWLIGHT_CROP",
+            help="Only this window of the picture, for a quick look.",
+            rich_help_panel=PICTURE,
+        ),
+    ] = None,
+    contact_sheet: Annotated[
+        bool,
+        typer.Option(
+            "--contact-sheet",
+            envvar="LOWLIGHT_CONTACT_SHEET",
+            help="Also write sheets with before and after.",
+            rich_help_panel=PICTURE,
+        ),
+    ] = False,
+    ratio: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|N|same",
+            envvar="LOWLIGHT_RATIO",
+            help="Amplification: metered, a number, or one metered ratio for all.",
+            rich_help_panel=LIGHT,
+        ),
+    ] = "auto",
+    ev: Annotated[
+        float,
+        typer.Option(envvar="LOWLIGHT_EV", help="Stops on top of the ratio.", rich_help_panel=LIGHT),
+    ] = 0.0,
+    wb: Annotated[
+        str,
+        typer.Option(
+            metavar="camera|auto|daylight|R,G,B",
+            envvar="LOWLIGHT_WB",
+            help="White balance.",
+            rich_help_panel=LIGHT,
+        ),
+    ] = "camera",
+    black: Annotated[
+        float | None,
+        typer.Option(envvar="LOWLIGHT_BLACK", help="Black level, instead of the file's.", rich_help_panel=LIGHT),
+    ] = None,
+    white: Annotated[
+        float | None,
+        typer.Option(envvar="LOWLIGHT_WHITE", help="White level, instead of the file's.", rich_help_panel=LIGHT),
+    ] = None,
+    strength: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            envvar="LOWLIGHT_STRENGTH",
+            help="1 is the network's picture, 0 plain amplification.",
+            rich_help_panel=LIGHT,
+        ),
+    ] = 1.0,
+    weights: Annotated[
+        Path | None,
+        typer.Option(envvar="LOWLIGHT_WEIGHTS", help="A weights file.", rich_help_panel=NETWORK),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(envvar="LOWLIGHT_MODEL", help="Shipped weights by their model's name.", rich_help_panel=NETWORK),
+    ] = None,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            envvar="LOWLIGHT_STRATEGY",
+            help="baseline, faster1, faster2 or fastest: grid and merge as published.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = "baseline",
+    stride: Annotated[
+        int | None,
+        typer.Option(envvar="LOWLIGHT_STRIDE", help="Largest step between tiles.", rich_help_panel=NETWORK),
+    ] = None,
+    overlap: Annotated[
+        int | None,
+        typer.Option(envvar="LOWLIGHT_OVERLAP", help="Overlap of tiles, instead of a stride.", rich_help_panel=NETWORK),
+    ] = None,
+    merge: Annotated[
+        str | None,
+        typer.Option(envvar="LOWLIGHT_MERGE", help="idw or feather.", rich_help_panel=NETWORK),
+    ] = None,
+    power: Annotated[
+        float | None,
+        typer.Option(min=0, envvar="LOWLIGHT_POWER", help="Of the inverse distance.", rich_help_panel=NETWORK),
+    ] = None,
+    device: Annotated[
+        str,
+        typer.Option(envvar="LOWLIGHT_DEVICE", help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=NETWORK),
+    ] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(envvar="LOWLIGHT_PRECISION", help="auto, fp32, bf16 or fp16.", rich_help_panel=NETWORK),
+    ] = "auto",
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            envvar="LOWLIGHT_BATCH",
+            help="Tiles at a time; halved if memory runs out.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            envvar="LOWLIGHT_JOBS",
+            help="Threads that read, and as many that write.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = 1,
+    as_json: Annotated[
+        bool, typer.Option("--json", envvar="LOWLIGHT_JSON", help="Print a JSON list, a row per photo.")
+    ] = False,
+) -> None:
+    """Enhance dark RAW photos: files, folders or patterns.
+
+    Existing outputs are skipped, originals are never touched, and one bad photo does not stop the rest. Exit code 0:
+    all fine, 1: some photos failed, 2: wrong use, 130: interrupted.
+    """
+    from lowlight.workflows.stopping import stop_on_signal
+
+    with stop_on_signal() as stop:
+        if out is None:
+            raise UsageError("say where the pictures go with -o FOLDER (or -o FILE for one photo)")
+        names = _names(paths or [], from_file)
+        if not names:
+            raise UsageError("name at least one RAW file or folder")
+
+        from lowlight.core.compute import keep_freed_memory
+
+        keep_freed_memory()
+        from lowlight.ops.strategies import choose_tiling
+        from lowlight.restorer import RestorerOptions
+        from lowlight.workflows.enhance import enhance_files
+        from lowlight.workflows.enhance_options import EnhanceOptions
+        from lowlight.workflows.inputs import find_photos
+        from lowlight.writers import WriterOptions
+
+        tiling = choose_tiling(strategy, stride=stride, overlap=overlap, merge=merge, power=power)
+        options = EnhanceOptions(
+            out=out,
+            suffix=_suffix(image_format),
+            weights=_weights(context, weights, model),
+            ratio=_ratio(ratio),
+            ev=ev,
+            wb=_balance(wb),
+            black=black,
+            white=white,
+            crop=_crop(crop),
+            overwrite=overwrite,
+            dry_run=dry_run,
+            contact_sheet=contact_sheet,
+            jobs=jobs,
+            device=device,
+            restorer=RestorerOptions(
+                grid=tiling.grid,
+                merge=tiling.merge,
+                power=tiling.power,
+                strength=strength,
+                precision=precision,
+                batch=batch,
+                size=size or "native",
+            ),
+            writer=WriterOptions(bits=bits, quality=quality),
+        )
+        photos = find_photos(names, recursive=recursive)
+        with Report(len(photos), as_json=as_json) as report:
+            enhance_files(photos, options, on_row=report.row, on_meter=report.metered, stop=lambda: bool(stop))
+        report.summary()
+        if report.left and stop:
+            raise typer.Exit(130)
+    if report.count("failed"):
+        raise typer.Exit(1)
+
+
+def _weights(context: typer.Context, weights: Path | None, model: str | None) -> Path | str | None:
+    """The one that was named; the command line goes before the environment."""
+    if weights is None or model is None:
+        return weights or model
+    sources = [getattr(context.get_parameter_source(name), "name", "") for name in ("weights", "model")]
+    if sources[0] == sources[1]:
+        raise UsageError("give either --weights or --model, not both")
+    return weights if sources[0] == "COMMANDLINE" else model
+
+
+def _names(paths: list[str], from_file: Path | None) -> list[str]:
+    names: list[str] = []
+    for path in paths:
+        names += _lines(_stdin()) if path == "-" else [path]
+    if from_file is not None:
+        try:
+            names += _lines(_stdin() if str(from_file) == "-" else from_file.read_bytes())
+        except OSError as error:
+            raise UsageError(f"cannot read the list {from_file}: {error.strerror}") from error
+    return [name for name in names if name.strip()]
+
+
+def _stdin() -> bytes:
+    return sys.stdin.buffer.read()
+
+
+def _lines(listed: bytes) -> list[str]:
+    """File names, one per line or each ended by a zero byte, as they are on disk."""
+    text = os.fsdecode(listed.removeprefix(codecs.BOM_UTF8))
+    return text.split("\0") if "\0" in text else [line.removesuffix("\r") for line in text.split("\n")]
+
+
+def _suffix(text: str | None) -> str | None:
+    return None if text is None else "." + text.strip().lower().lstrip(".")
+
+
+def _ratio(text: str) -> str | float:
+    if text in ("auto", "same"):
+        return text
+    return _numbers(text, 1, "--ratio", "auto, same or a number above 0")[0]
+
+
+def _balance(text: str) -> str | tuple[float, float, float]:
+    if text in ("camera", "auto", "daylight"):
+        return text
+    r, g, b = _numbers(text, 3, "--wb", "camera, auto, daylight or three gains above 0, as in 2.1,1,1.6")
+    return r, g, b
+
+
+def _crop(text: str | None) -> tuple[int, int, int, int] | None:
+    if text is None:
+        return None
+    values = _numbers(text, 4, "--crop", "X,Y,W,H in whole pixels")
+    if any(value != int(value) for value in values):
+        raise UsageError(f"--crop is {text!r}; expected X,Y,W,H in whole pixels")
+    x, y, width, height = (int(value) for value in values)
+    return x, y, width, height
+
+
+def _numbers(text: str, count: int, option: str, wanted: str) -> list[float]:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != count or not all(abs(value) < 1e9 for value in values):
+        raise UsageError(f"{option} is {text!r}; expected {wanted}")
+    return values

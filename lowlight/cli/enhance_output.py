@@ -1,0 +1,102 @@
+"""What `lowlight enhance` prints: rows as they come on stdout, progress and everything else on stderr."""
+
+import json
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from lowlight.core.errors import LowlightError
+
+STATUSES = ("done", "planned", "skipped", "failed")
+
+
+class Report:
+    """Shows a run while it goes on; with `as_json` stdout gets one JSON list at the end, of what was finished."""
+
+    def __init__(self, total: int, *, as_json: bool) -> None:
+        self.total, self.as_json = total, as_json
+        self.rows: list[dict[str, Any]] = []
+        self._began = time.monotonic()
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):  # a file name may hold what the terminal's encoding lacks
+                stream.reconfigure(errors="backslashreplace")
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+            redirect_stdout=sys.stdout.isatty(),  # else rows meant for a file would end up on the terminal
+        )
+        self._metering = self._progress.add_task("metering", total=total, visible=False)
+        self._enhancing = self._progress.add_task("enhancing", total=total)
+
+    def __enter__(self) -> "Report":
+        """Start the display."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """End the display and print the list, unless nothing could begin."""
+        self._progress.stop()
+        if self.as_json and not isinstance(error, LowlightError):
+            typer.echo("[" + ",".join("\n" + json.dumps(row, allow_nan=False) for row in self.rows) + "\n]")
+
+    @property
+    def left(self) -> int:
+        """Photos that have no row yet."""
+        return self.total - len(self.rows)
+
+    def count(self, status: str) -> int:
+        """Rows of one status."""
+        return sum(row["status"] == status for row in self.rows)
+
+    def metered(self, done: int, total: int) -> None:
+        """Show how far the pass for one common ratio is."""
+        self._progress.update(self._metering, completed=done, visible=done < total)
+
+    def row(self, row: dict[str, Any]) -> None:
+        """Show one photo's row."""
+        self.rows.append(row)
+        self._progress.advance(self._enhancing)
+        if self.as_json:
+            return
+        place = f"{len(self.rows)}/{self.total}"
+        if row["status"] == "failed":
+            typer.echo(f"failed   {place} {row['file']}: {row['error']}", err=True)
+            return
+        line = f"{row['status']:8} {place} {row['file']} -> {row['output']}"
+        if row["status"] == "done":
+            line += f"  x{row['ratio']:.3g} ({row['ratio_source']}), {row['seconds']:.1f} s{self._remaining()}"
+        typer.echo(line)
+        for note in row["notes"] if row["status"] == "done" else ():
+            typer.echo(f"         {note}", err=True)
+
+    def summary(self) -> None:
+        """Say how it went, and what an interrupted run leaves to do."""
+        if self.left:
+            typer.echo(
+                f"lowlight: interrupted; {self.count('done')} finished photos are kept, the same command does the rest",
+                err=True,
+            )
+        elif self.total > 1 and not self.as_json:
+            counts = [(self.count(status), status) for status in STATUSES]
+            typer.echo(", ".join(f"{count} {status}" for count, status in counts if count), err=True)
+
+    def _remaining(self) -> str:
+        """Where no bar tells it: about how long the rest takes."""
+        worked = self.count("done") + self.count("failed")
+        if not self.left or self._console.is_terminal:
+            return ""
+        seconds = (time.monotonic() - self._began) / worked * self.left
+        return f", {int(seconds) // 60}:{int(seconds) % 60:02} left"

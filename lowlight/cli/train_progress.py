@@ -1,0 +1,69 @@
+"""The progress of a training run, on stderr."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from lowlight.workflows.training_run import Progress as Standing
+from lowlight.workflows.training_run import Watcher
+
+SMOOTHING = 0.05  # share of the newest step in the loss that is shown
+PLAIN_EVERY_S = 60.0  # a line this often where stderr is no terminal
+
+
+@contextmanager
+def training_progress(steps: int | None) -> Iterator[Watcher]:
+    """Show steps or minutes, loss and last validation: a bar on a terminal, a line a minute elsewhere."""
+    console = Console(stderr=True)
+    smooth: float | None = None
+    said_s = -PLAIN_EVERY_S
+
+    def shown_loss(standing: Standing) -> str:
+        nonlocal smooth
+        if standing.loss is not None:
+            smooth = standing.loss if smooth is None else smooth + SMOOTHING * (standing.loss - smooth)
+        return "" if smooth is None else f"loss {smooth:.4g}"
+
+    if not console.is_terminal:
+
+        def say(standing: Standing) -> None:
+            nonlocal said_s
+            loss = shown_loss(standing)
+            if standing.elapsed_s - said_s >= PLAIN_EVERY_S or standing.fraction >= 1:
+                said_s = standing.elapsed_s
+                parts = (f"{standing.fraction:.0%}", _steps(standing, steps), loss, _extras(standing))
+                console.print(", ".join(part for part in parts if part), soft_wrap=True, highlight=False)
+
+        yield say
+        return
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[losses]}"),
+    )
+    with Progress(*columns, console=console) as bars:
+        task = bars.add_task("starting", total=1.0, losses="")
+
+        def draw(standing: Standing) -> None:
+            losses = ", ".join(part for part in (shown_loss(standing), _extras(standing)) if part)
+            bars.update(task, completed=standing.fraction, description=_steps(standing, steps), losses=losses)
+
+        yield draw
+
+
+def _steps(standing: Standing, steps: int | None) -> str:
+    return f"step {standing.step}" + (f" of {steps}" if steps else "")
+
+
+def _extras(standing: Standing) -> str:
+    parts = []
+    if standing.scores and "psnr" in standing.scores:
+        parts.append(f"validation {standing.scores['psnr']:.2f} dB")
+    if standing.skipped:
+        parts.append(f"{standing.skipped} skipped")
+    return ", ".join(parts)

@@ -1,0 +1,106 @@
+"""Tiles through a network, as many at a time as memory takes."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lowlight.core.errors import OutputError
+from lowlight.ops.blending import FloatArray
+
+
+class TileInput(NamedTuple):
+    """What one tile of t packed pixels needs; C' output channels, u upscale factor.
+
+    `frame [4, t, t]` is what the network reads, `base [C', ut, ut]` is added to its output, `developed [C', ut, ut]`
+    is the plain picture where some of it is mixed in.
+    """
+
+    frame: Tensor
+    base: Tensor | None
+    developed: Tensor | None
+
+
+class BatchRunner:
+    """Runs tiles through the network in batches; halves the batch where memory runs out."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        device: torch.device,
+        dtype: torch.dtype,
+        batch: int,
+        between: Callable[[], None] | None,
+    ) -> None:
+        self.model, self.device, self.dtype, self.batch = model, device, dtype, batch
+        self.between = between
+
+    def run(self, tiles: Iterator[TileInput], strength: float) -> Iterator[FloatArray]:
+        """Output tiles `[C', ut, ut]` as float32 arrays, in order; `strength` of the network, the rest developed."""
+        waiting: list[TileInput] = []
+        for item in tiles:
+            waiting.append(item)
+            if len(waiting) == self.batch:
+                yield from self._forward(waiting, strength)
+                waiting = []
+        if waiting:
+            yield from self._forward(waiting, strength)
+
+    def _forward(self, items: list[TileInput], strength: float) -> Iterator[FloatArray]:
+        while items:
+            now = items[: self.batch]
+            if self.between:
+                self.between()
+            if strength == 0:  # nothing of the network would be seen
+                yield from (item.developed.numpy() for item in now if item.developed is not None)
+                items = items[len(now) :]
+                continue
+            out = self._restore_if_it_fits(now)
+            if out is None:
+                self._use_less_memory()
+                continue
+            # A sum is as good as a look at each value, and quicker: nothing finite adds up to infinity here.
+            if not torch.isfinite(out.sum()):
+                raise OutputError(_not_finite(self.dtype))
+            for image, item in zip(out, now, strict=True):
+                if item.developed is not None:
+                    image = torch.lerp(item.developed, image.clamp(0, 1), strength)
+                yield image.numpy()
+            items = items[len(now) :]
+
+    def _restore_if_it_fits(self, items: list[TileInput]) -> Tensor | None:
+        """Output of one batch, None where memory ran out; by then the error, which holds on to memory, is gone."""
+        try:
+            return self._restore(items)
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            return None
+
+    def _use_less_memory(self) -> None:
+        if self.batch == 1:
+            raise MemoryError("not even a single tile fits into memory")
+        self.batch //= 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @torch.inference_mode()
+    def _restore(self, items: list[TileInput]) -> Tensor:
+        frames = torch.stack([item.frame for item in items])
+        frames = frames.to(self.device, self.dtype, memory_format=torch.channels_last)
+        # The base keeps full precision: what is added to it is small.
+        image: Tensor = self.model.restore(frames[:, None]).image.float()  # type: ignore[operator]
+        if items[0].base is not None:
+            image = image + torch.stack([item.base for item in items if item.base is not None]).to(self.device)
+        return image.cpu().contiguous()
+
+
+def _not_finite(dtype: torch.dtype) -> str:
+    advice = "the weights are damaged, use others" if dtype == torch.float32 else "try --precision fp32"
+    return f"the network gave values that are not finite, so nothing was written; {advice}"
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "allocate memory" in text

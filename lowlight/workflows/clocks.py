@@ -1,0 +1,78 @@
+"""Where the seconds of a picture go: into the network, and into merging its tiles."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from lowlight.core.photo import RawFrame
+from lowlight.ops.blending import BandBlender, FloatArray, tile_weights
+from lowlight.ops.tiling import TileGrid
+from lowlight.raw.bayer import packed_size
+from lowlight.restorer import Restorer
+
+
+class NetworkClock:
+    """Adds up the seconds that a restorer's network takes; wraps its `restore`, and waits for its device."""
+
+    def __init__(self, restorer: Restorer) -> None:
+        self.seconds = 0.0
+        self._device = restorer.device
+        restorer.model.restore = self._around(restorer.model.restore)  # type: ignore[arg-type, assignment]
+
+    def take(self) -> float:
+        """Give the seconds since the last call, and begin anew."""
+        seconds, self.seconds = self.seconds, 0.0
+        return seconds
+
+    def _around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any, **named: Any) -> Any:
+            self._wait()
+            began = time.perf_counter()
+            try:
+                result = function(*arguments, **named)
+                self._wait()
+                return result
+            finally:
+                self.seconds += time.perf_counter() - began
+
+        return timed
+
+    def _wait(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+
+class MergeClock:
+    """Times the merge of a frame's tiles alone, on tiles that are ready; once for each size of frame."""
+
+    def __init__(self, restorer: Restorer) -> None:
+        self._restorer = restorer
+        self._seconds: dict[tuple[int, int], float] = {}
+
+    def seconds(self, frame: RawFrame) -> float:
+        """Give the seconds of merging one frame of this size."""
+        size = packed_size(frame.size, frame.pattern)
+        if size not in self._seconds:
+            self._seconds[size] = self._measure(*size)
+        return self._seconds[size]
+
+    def _measure(self, height: int, width: int) -> float:
+        traits, options = self._restorer.traits, self._restorer.options
+        u = traits.upscale
+        grid = TileGrid.cover(height, width, traits.tile, options.grid)
+        weights = tile_weights(u * traits.tile, options.merge, options.power)
+        tile = np.random.default_rng(0).random((traits.out_channels, *weights.shape), dtype=np.float32)
+
+        def ready() -> Iterator[FloatArray]:
+            for _ in range(grid.count):
+                yield tile
+
+        rows, cols = (tuple(u * start for start in starts) for starts in (grid.rows, grid.cols))
+        began = time.perf_counter()
+        blender = BandBlender(rows, cols, u * grid.padded[1], traits.out_channels, weights)
+        for _ in blender.merge(ready()):
+            pass
+        return time.perf_counter() - began

@@ -1,0 +1,307 @@
+"""A list of dark RAW photos in, bright pictures out; one bad photo never stops the rest.
+
+One thread reads and meters ahead and one writes behind while the network runs, so that at most a few photos are in
+memory whatever their number. Every output appears whole under its final name or not at all.
+"""
+
+import logging
+import math
+import os
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from lowlight import __version__
+from lowlight.checkpoint import find_weights, load_weights
+from lowlight.core.errors import LowlightError, OutputError, UsageError, WeightsError
+from lowlight.core.photo import RawFrame
+from lowlight.data.pictures import READERS, read_picture
+from lowlight.raw.read import read_raw
+from lowlight.raw.refusals import check_file
+from lowlight.restorer import Restored, Restorer, Window
+from lowlight.workflows.contact_sheet import ContactSheets, Thumbnails, thumbnails
+from lowlight.workflows.enhance_options import EnhanceOptions
+from lowlight.workflows.enhance_rows import Job, Row, batch_note, failed_row, make_row
+from lowlight.workflows.inputs import Photo
+from lowlight.workflows.outputs import check_writable, is_file_name, make_folder, plan_outputs, remove_leftovers
+from lowlight.workflows.photo_steps import balanced, crop_window, finished, meter, refuse_black
+from lowlight.writers import write_picture, writer_for
+
+__all__ = ["EnhanceOptions", "enhance_files"]
+
+logger = logging.getLogger(__name__)
+
+EXISTS = "the output exists already"
+OnRow = Callable[[Row], None]
+OnMeter = Callable[[int, int], None]  # photos metered, photos in all
+
+
+def enhance_files(
+    photos: list[Photo],
+    options: EnhanceOptions,
+    *,
+    on_row: OnRow | None = None,
+    on_meter: OnMeter | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Row]:
+    """Enhance photos and give a row for each, in order.
+
+    A row has `file`, `output`, `status` (done, skipped, failed or planned), `ratio`, `ratio_source`, `batch` (tiles
+    at a time), `width`, `height`, `seconds`, `notes` (a list of sentences) and `error`; what does not apply is None.
+    Options that cannot work raise `UsageError` before the first photo is touched. `on_row` gets each row as soon as
+    it is known, `on_meter` hears of the pass that one common ratio needs. Once `stop` says so, the photo in hand is
+    given up, those past the network are written, and the rows so far are returned.
+    """
+    jobs = _plan(photos, options)
+    run = _Run(jobs, options, on_row or (lambda row: None), on_meter or (lambda done, total: None), stop)
+    return run.plan_only() if options.dry_run else run.enhance()
+
+
+class _Read(NamedTuple):
+    """A photo that was read and metered; `exists` says that its output is there and only the sheet wants it."""
+
+    frame: RawFrame
+    ratio: float
+    source: str
+    window: Window | None
+    exists: bool
+
+
+Written = tuple[Row, Thumbnails | None]
+
+
+class _GiveUp(BaseException):
+    """Ends the run from between two batches; no photo may take it for its own failure."""
+
+
+def _plan(photos: list[Photo], options: EnhanceOptions) -> list[Job]:
+    suffix = options.suffix or ".png"
+    if is_file_name(options.out):
+        if options.suffix and writer_for(Path("x" + options.suffix)) != writer_for(options.out):
+            raise UsageError(f"{options.out.name} and the format {options.suffix[1:]} contradict each other; drop one")
+        suffix = options.out.suffix
+    writer_for(Path("x" + suffix), options.writer)
+    outputs = plan_outputs(photos, options.out, suffix)
+    return [Job(photo, output) for photo, output in zip(photos, outputs, strict=True)]
+
+
+class _Run:
+    """The state of one run: the network, what is being read and written, the rows so far."""
+
+    def __init__(
+        self, jobs: list[Job], options: EnhanceOptions, on_row: OnRow, on_meter: OnMeter, stop: Callable[[], bool]
+    ) -> None:
+        self.jobs, self.options = jobs, options
+        self.on_row, self.on_meter, self.stop = on_row, on_meter, stop
+        try:
+            self.weights = find_weights(options.weights)
+            model, _ = load_weights(self.weights)
+        except WeightsError as error:  # nothing was touched, so it is the command that is wrong
+            raise UsageError(str(error)) from error
+        self.restorer = Restorer(model, options.restorer, options.device)
+        if options.wb != "camera" and self.restorer.traits.output_colour == "srgb":
+            raise UsageError(
+                f"--wb needs weights that give camera colour, and {self.weights.name} gives finished sRGB; "
+                "leave the balance at camera, or use other weights"
+            )
+        self.rows: list[Row] = []
+        self.same_ratio: float | None = None
+        self.writing: deque[Future[Written]] = deque()
+        folder = options.out.parent if is_file_name(options.out) else options.out
+        self.sheets = ContactSheets(folder) if options.contact_sheet else None
+
+    def plan_only(self) -> list[Row]:
+        """Say what would be done, from names and first bytes alone."""
+        for job in self.jobs:
+            try:
+                exists = self._exists(job)
+                if not exists:
+                    check_file(job.photo.path)
+                self._record((make_row(job, "skipped", notes=[EXISTS]) if exists else make_row(job, "planned"), None))
+            except (LowlightError, OSError) as error:
+                self._record((failed_row(job, error), None))
+        return self.rows
+
+    def enhance(self) -> list[Row]:
+        """Read ahead, restore, write behind."""
+        remove_leftovers(job.output for job in self.jobs)
+        try:
+            if self.options.ratio == "same":
+                self.same_ratio = self._common_ratio()
+            with ThreadPoolExecutor(self.options.jobs) as readers, ThreadPoolExecutor(self.options.jobs) as writers:
+                self._flow(readers, writers)
+        except _GiveUp as end:
+            if end.__cause__ is not None:
+                raise end.__cause__ from None
+        self._deliver(wait=True)
+        if self.sheets:
+            self.sheets.flush()
+        return self.rows
+
+    def _flow(self, readers: ThreadPoolExecutor, writers: ThreadPoolExecutor) -> None:
+        reading: deque[tuple[Job, Future[_Read | None]]] = deque()
+        waiting = iter(self.jobs)
+        try:
+            while True:
+                while len(reading) < self.options.jobs + 1 and (job := next(waiting, None)):
+                    reading.append((job, readers.submit(self._read, job)))
+                if not reading:
+                    return
+                self._between()
+                job, read = reading.popleft()
+                self.writing.append(self._restore(job, read, writers))
+                while len(self.writing) > self.options.jobs:
+                    self._deliver_first()
+        finally:
+            for _, read in reading:  # those past the network are written while the pools close
+                read.cancel()
+
+    def _between(self) -> None:
+        """Between two batches: hand over what has been written, and stop where that is wanted."""
+        try:
+            self._deliver()
+        except Exception as error:
+            raise _GiveUp from error
+        if self.stop():
+            raise _GiveUp
+
+    def _deliver(self, *, wait: bool = False) -> None:
+        while self.writing and (wait or self.writing[0].done()):
+            self._deliver_first()
+
+    def _deliver_first(self) -> None:
+        self._record(self.writing.popleft().result())
+
+    def _record(self, written: Written) -> None:
+        row, small = written
+        self.rows.append(row)
+        if self.sheets and small:
+            self.sheets.add(small)
+        self.on_row(row)
+
+    def _exists(self, job: Job) -> bool:
+        """Whether the output is there already; raises where it cannot be written."""
+        if job.photo.problem:
+            raise UsageError(job.photo.problem)
+        there = os.path.exists(job.output)
+        if there and os.path.exists(job.photo.path) and os.path.samefile(job.output, job.photo.path):
+            raise OutputError(f"{job.photo.path} would be overwritten by its own result; name another place")
+        if there and not self.options.overwrite:
+            return True
+        check_writable(job.output.parent)
+        return False
+
+    def _read(self, job: Job) -> _Read | None:
+        """The frame and its ratio; None where the output is there already and no sheet wants it."""
+        exists = self._exists(job)
+        if exists and not self.sheets:
+            return None
+        try:
+            frame = self._frame(job)
+            window = crop_window(frame, self.options.crop) if self.options.crop else None
+            return _Read(frame, *self._ratio(frame), window, exists)
+        except Exception:
+            if exists:
+                return None
+            raise
+
+    def _frame(self, job: Job) -> RawFrame:
+        frame = read_raw(job.photo.path, black=self.options.black, white=self.options.white)
+        return balanced(frame, self.options.wb)
+
+    def _restore(self, job: Job, reading: Future[_Read | None], writers: ThreadPoolExecutor) -> Future[Written]:
+        """Run the network on one photo and hand the result to a writer; the future gives the photo's row."""
+        began = time.monotonic()
+        ready: Future[Written] = Future()
+        try:
+            read = reading.result()
+            if read is None:
+                ready.set_result((make_row(job, "skipped", notes=[EXISTS]), None))
+                return ready
+            if read.exists:
+                return writers.submit(self._only_sheet, job, read)
+            restored = self.restorer.photo(
+                read.frame,
+                read.ratio,
+                window=read.window,
+                keep_linear=writer_for(job.output).needs_linear,
+                between=self._between,
+            )
+            refuse_black(restored.pixels, job.photo.path.name)
+        except Exception as error:  # decoders and devices raise what they like, and the other photos go on
+            ready.set_result((failed_row(job, error), None))
+            return ready
+        return writers.submit(self._write, job, read, restored, began)
+
+    def _write(self, job: Job, read: _Read, restored: Restored, began: float) -> Written:
+        small = None
+        try:
+            picture = finished(read.frame, restored, self._recorded(read))
+            make_folder(job.output.parent)
+            write_picture(job.output, picture, self.options.writer)
+            if self.sheets:
+                label = f"{job.photo.path.name}  x{read.ratio:.3g}"
+                small = thumbnails(label, read.frame, read.ratio, picture.pixels, read.window)
+        except Exception as error:
+            return failed_row(job, error), None
+        height, width = picture.pixels.shape[:2]
+        row = make_row(
+            job,
+            "done",
+            ratio=round(read.ratio, 3),
+            ratio_source=read.source,
+            batch=restored.batch,
+            width=width,
+            height=height,
+            seconds=round(time.monotonic() - began, 3),
+            notes=[*read.frame.notes, *batch_note(restored.batch, self.restorer.batch)],
+        )
+        return row, small
+
+    def _only_sheet(self, job: Job, read: _Read) -> Written:
+        """A photo that is skipped is on the sheet all the same, with the picture that is there."""
+        small = None
+        with suppress(Exception):  # of a file that is no picture any more; it is not this run's to complain of
+            readable = job.output.suffix.lower() in READERS
+            result = read_picture(job.output) if readable else None
+            small = thumbnails(job.photo.path.name, read.frame, read.ratio, result, read.window)
+        return make_row(job, "skipped", notes=[EXISTS]), small
+
+    def _ratio(self, frame: RawFrame) -> tuple[float, str]:
+        """How much to amplify this frame, and where that comes from."""
+        if self.same_ratio is not None:
+            ratio, source = self.same_ratio, "same"
+        elif isinstance(self.options.ratio, str):
+            ratio, source = meter(frame), "auto"
+        else:
+            ratio, source = self.options.ratio, "given"
+        return ratio * 2.0**self.options.ev, source
+
+    def _common_ratio(self) -> float | None:
+        """The median, in stops, of what each photo would get; None where no photo can be read.
+
+        Photos whose output exists count as well, so that a series that was interrupted goes on as it began.
+        """
+        stops = []
+        for done, job in enumerate(self.jobs):
+            self.on_meter(done, len(self.jobs))
+            if self.stop():
+                raise _GiveUp
+            # A photo that cannot be read gets its row, with the reason, when its turn comes.
+            with suppress(Exception):
+                stops.append(math.log2(meter(self._frame(job))))
+        self.on_meter(len(self.jobs), len(self.jobs))
+        return 2.0 ** statistics.median(stops) if stops else None
+
+    def _recorded(self, read: _Read) -> tuple[str, ...]:
+        lines = [f"lowlight {__version__}", f"weights {self.weights.name}", f"ratio {read.ratio:.6g} ({read.source})"]
+        if self.options.wb != "camera":
+            lines.append(f"white balance {read.frame.wb_source}")
+        if self.options.restorer.strength < 1:
+            lines.append(f"strength {self.options.restorer.strength:g}")
+        return tuple(lines)

@@ -1,0 +1,90 @@
+"""Which photos a command means."""
+
+import glob
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from lowlight.core.errors import UsageError
+from lowlight.raw.exif import PHOTOMETRIC, tiff_tags
+
+# Suffixes of RAW files looked for in folders; a file that is named outright is tried whatever it is called.
+_RAW_ENDINGS = (
+    "3fr ari arw bay cap cr2 cr3 crw dcr dcs dng erf fff gpr iiq k25 kdc mdc mef mos mrw nef nrw orf pef ptx pxn r3d "
+    "raf raw rw2 rwl rwz sr2 srf srw x3f"
+)
+RAW_SUFFIXES = frozenset(f".{ending}" for ending in _RAW_ENDINGS.split())
+_SOFTWARE, _LINEAR_RAW = 305, 34892
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One input, and its place below the folder it was found in (just its name for a file named outright).
+
+    `problem` says why there is nothing to be read, as for a folder without photos.
+    """
+
+    path: Path
+    relative: Path
+    problem: str | None = None
+
+
+def find_photos(named: list[str], *, recursive: bool = False) -> list[Photo]:
+    """Expand files, folders and glob patterns into photos, in a fixed order and each file once.
+
+    In a folder only RAW suffixes count, in either case; hidden files and our own linear DNGs are left out. Missing
+    files, folders that cannot be read or hold no photos and patterns without a match stay in the list, so that they
+    become a row with a reason; where there is nothing else, `UsageError` is raised.
+    """
+    photos: list[Photo] = []
+    for text in named:
+        name = os.path.expanduser(text)
+        if os.path.isdir(name):
+            photos += _in_folder(Path(name), recursive)
+        elif os.path.lexists(name) or not glob.has_magic(name):
+            photos.append(_outright(Path(name)))
+        else:
+            photos += _matching(name, recursive)
+    if photos and all(photo.problem for photo in photos):
+        raise UsageError(str(photos[0].problem))
+    first = {os.path.abspath(photo.path): photo for photo in reversed(photos)}
+    return [photo for photo in photos if first[os.path.abspath(photo.path)] is photo]
+
+
+def _outright(path: Path) -> Photo:
+    return Photo(path, Path(path.name))
+
+
+def _in_folder(folder: Path, recursive: bool) -> list[Photo]:
+    found: list[Path] = []
+    unreadable: list[OSError] = []
+    for place, folders, files in os.walk(folder, onerror=unreadable.append):
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        found += [Path(place, name) for name in files if not name.startswith(".")]
+    photos = [Photo(path, path.relative_to(folder)) for path in sorted(found) if _is_raw(path)]
+    problems = [f"{error.filename} cannot be read: {error.strerror}" for error in unreadable]
+    if not photos and not problems:
+        problems = [f"{folder} holds no RAW files" + ("" if recursive else "; --recursive looks into its folders too")]
+    return photos + [Photo(Path(folder), Path(folder.name or "folder"), problem) for problem in problems]
+
+
+def _is_raw(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    # A broken link is kept, so that somebody hears of it; a pipe or a device would be waited for.
+    usual = os.path.isfile(path) or os.path.islink(path)
+    return suffix in RAW_SUFFIXES and usual and not (suffix == ".dng" and is_own_result(path))
+
+
+def is_own_result(path: Path) -> bool:
+    """Whether a file is a linear DNG of ours: enhancing a folder into itself must not take results for photos."""
+    tags = tiff_tags(path)
+    return tags.get(PHOTOMETRIC) == _LINEAR_RAW and str(tags.get(_SOFTWARE, "")).startswith("lowlight ")
+
+
+def _matching(pattern: str, recursive: bool) -> list[Photo]:
+    found: list[Photo] = []
+    for text in sorted(glob.glob(pattern, recursive=True)):
+        found += _in_folder(Path(text), recursive) if os.path.isdir(text) else [_outright(Path(text))]
+    if not found:
+        return [Photo(Path(pattern), Path("pattern"), f"nothing matches {pattern!r}; check it, or name a folder")]
+    return found

@@ -1,0 +1,139 @@
+"""What is scored: a network from a weights file with a way of tiling, or a classical baseline."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lowlight.checkpoint import find_weights, load_weights
+from lowlight.core.errors import UsageError
+from lowlight.core.photo import RawFrame
+from lowlight.data.pairs import Pair
+from lowlight.ops.strategies import Tiling, choose_tiling
+from lowlight.restorer import Restorer, RestorerOptions
+from lowlight.workflows.baselines import WAVELET, WAVELET_METHOD, open_baseline
+from lowlight.workflows.clocks import MergeClock, NetworkClock
+from lowlight.workflows.oracle import Oracle, require_posterior
+from lowlight.workflows.pair_lists import file_sha256
+from lowlight.workflows.protocols import DEFAULT_PROTOCOL, Size, find_protocol
+from lowlight.workflows.scoring import Pixels
+from lowlight.workflows.tile_scores import tile_pictures
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """What to score and how. `weights` is a file, a shipped model's name or None for the default ones."""
+
+    weights: str | Path | None = None
+    baseline: str | None = None  # in place of a network: a name of BASELINES
+    protocol: str = DEFAULT_PROTOCOL
+    size: Size | None = None  # None: the protocol's
+    tiling: Tiling = field(default_factory=choose_tiling)
+    strategy: str | None = None  # the tiling's name, where several are compared
+    precision: str = "auto"
+    device: str = "auto"
+    batch: int | None = None  # tiles at a time; None: what suits the device
+    oracle: bool = False  # score posterior reconstructions too
+    timed: bool = False  # seconds of network and merge apart
+
+    @property
+    def compared_size(self) -> Size:
+        """The size at which pictures are compared."""
+        return self.size or find_protocol(self.protocol).size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What makes pictures, and what the report says of it.
+
+    `picture(frame, ratio)` gives uint16 `[H, W, C]`; `tiles(pair)` unmerged tiles and their truths; `oracle(pair)`
+    the posterior's picture; `network` and `merge` are clocks. What a method does not have is None.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    picture: Callable[[RawFrame, float], Pixels]
+    tiles: Callable[[Pair], Any] | None = None
+    oracle: Callable[[Pair], Pixels] | None = None
+    network: NetworkClock | None = None
+    merge: MergeClock | None = None
+
+
+def open_method(options: EvaluateOptions, list_sha256: str | None = None) -> Method:
+    """Load the network, or find the baseline, that the options name; impossible choices raise `UsageError`.
+
+    `list_sha256` is the hash of the pairs to be scored: weights that were chosen on them are marked so.
+    """
+    if options.baseline is not None:
+        return _baseline(options, options.baseline)
+    path = find_weights(options.weights)
+    model, header = load_weights(path)
+    tiling = options.tiling
+    how = RestorerOptions(
+        grid=tiling.grid,
+        merge=tiling.merge,
+        power=tiling.power,
+        precision=options.precision,
+        batch=options.batch,
+        size=options.compared_size,
+    )
+    if options.oracle:
+        require_posterior(path, bool(header.get("posterior")))
+    restorer = Restorer(model, how, options.device)
+    oracle = Oracle(model, replace(how, batch=restorer.batch), restorer.device) if options.oracle else None
+    settings = {
+        "weights": path.name,
+        "weights_path": str(path),
+        "weights_sha256": file_sha256(path),
+        "model": header["model"],
+        "config": header["config"],
+        "objective": header.get("trained", {}).get("objective"),
+        "objective_options": header.get("trained", {}).get("objective_options"),
+        **chosen_on(header, list_sha256),
+        "strategy": options.strategy,
+        "grid": {key: value for key, value in asdict(tiling.grid).items() if value is not None},
+        "merge": tiling.merge,
+        "power": tiling.power if tiling.merge == "idw" else None,
+        "precision": str(restorer.dtype).removeprefix("torch."),
+        "device": str(restorer.device),
+        "batch": restorer.batch,
+    }
+    return Method(
+        name=f"{path.name}, {options.strategy}" if options.strategy else path.name,
+        settings=settings,
+        picture=lambda frame, ratio: restorer.photo(frame, ratio).pixels,
+        tiles=lambda pair: tile_pictures(restorer, pair),
+        oracle=oracle.picture if oracle else None,
+        network=NetworkClock(restorer) if options.timed else None,
+        merge=MergeClock(restorer) if options.timed else None,
+    )
+
+
+def _baseline(options: EvaluateOptions, name: str) -> Method:
+    make = open_baseline(name)
+    size = options.compared_size
+    if find_protocol(options.protocol).tiles or options.oracle:
+        raise UsageError(f"The baseline {name} has neither tiles nor a posterior; score a network, or --protocol half.")
+    settings: dict[str, Any] = {"baseline": name, "weights": None}
+    if name == "wavelet":
+        settings["wavelet"] = {**WAVELET, "method": WAVELET_METHOD[size]}
+    return Method(name=name, settings=settings, picture=lambda frame, ratio: make(frame, ratio, half=size == "half"))
+
+
+def chosen_on(header: dict[str, Any], list_sha256: str | None) -> dict[str, Any]:
+    """Say whether the weights were chosen by their scores on the very pairs that are to be scored.
+
+    `chosen_on_test` is True where the validation list in the header has the same hash, False where it has another
+    or the weights were not chosen by validation, None where the header does not tell; `chosen` says it in words.
+    """
+    validation = header.get("scores", {}).get("validation")
+    if not validation:
+        return {"chosen_on_test": False, "chosen": None}
+    recorded = validation.get("list_sha256")
+    if recorded is None:
+        count = validation.get("pairs")
+        about = f"{count} validation pairs" if count else "validation pairs"
+        return {"chosen_on_test": None, "chosen": f"chosen on {about}; the file does not say which"}
+    if recorded == list_sha256:
+        return {"chosen_on_test": True, "chosen": "chosen on these very pairs: its numbers flatter it"}
+    return {"chosen_on_test": False, "chosen": "chosen on other validation pairs"}

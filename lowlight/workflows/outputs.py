@@ -1,0 +1,151 @@
+"""Where results go: their names, their folders, and what killed runs have left there."""
+
+import functools
+import logging
+import os
+import time
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from lowlight.core.errors import OutputError, UsageError
+from lowlight.workflows.inputs import RAW_SUFFIXES, Photo
+from lowlight.writers import WRITERS, is_leftover
+
+logger = logging.getLogger(__name__)
+
+# An output with such a name is meant to be a picture, and would otherwise become a folder.
+OTHER_PICTURES = frozenset((".avif", ".bmp", ".exr", ".gif", ".hdr", ".heic", ".heif", ".jp2", ".ppm", ".psd", ".webp"))
+SHORTEST_CUT_NAME = 190  # bytes: a longer name may have been cut in the temporary one
+SAFE_AGE_S = 24 * 3600.0
+
+
+def plan_outputs(photos: list[Photo], out: Path, suffix: str) -> list[Path]:
+    """An output path for each photo below `out`; a single photo may name its file.
+
+    Photos whose outputs would share a name (`a.nef` and `a.dng`, or `a.nef` of two folders) are told apart: first by
+    keeping the RAW suffix in the name, then by the name of the folder they were found in, then by a number. Names
+    that differ only in case count as the same, since many disks hold them so. The place of an input is no place for
+    an output.
+    """
+    if is_file_name(out):
+        if len(photos) != 1:
+            raise UsageError(f"{out} names one file, but there are {len(photos)} photos; name a folder")
+        return [out]
+    _check_folder(out)
+    forms: tuple[Callable[[Photo], Path], ...] = (
+        lambda photo: photo.relative.with_suffix(suffix),
+        lambda photo: photo.relative.with_name(photo.relative.name + suffix),
+        lambda photo: photo.relative.with_name(f"{_root_name(photo)}-{photo.relative.name}{suffix}"),
+    )
+    inputs = {_place(photo.path) for photo in photos}
+    names = [out / forms[0](photo) for photo in photos]
+    for form in forms[1:]:
+        counts = Counter(_place(name) for name in names)
+        names = [
+            out / form(photo) if counts[_place(name)] > 1 or _place(name) in inputs else name
+            for photo, name in zip(photos, names, strict=True)
+        ]
+    taken = inputs
+    unique = []
+    for name in names:
+        number, candidate = 1, name
+        while _place(candidate) in taken:
+            number += 1
+            candidate = name.with_name(f"{name.stem}-{number}{name.suffix}")
+        taken.add(_place(candidate))
+        unique.append(candidate)
+    return unique
+
+
+def is_file_name(out: Path) -> bool:
+    """Whether an output path means one picture and not a folder."""
+    return out.suffix.lower() in WRITERS and not os.path.isdir(out)
+
+
+def _check_folder(out: Path) -> None:
+    if os.path.isdir(out):
+        return
+    if os.path.lexists(out):
+        raise UsageError(f"{out} is a file; name a folder, or a picture with one of the suffixes {', '.join(WRITERS)}")
+    if out.suffix.lower() in OTHER_PICTURES | RAW_SUFFIXES:
+        raise UsageError(
+            f"{out.name} names no picture format that can be written; the suffixes are {', '.join(WRITERS)}"
+        )
+
+
+def _root_name(photo: Photo) -> str:
+    """The name of the folder a photo was found in."""
+    depth = len(photo.relative.parts)
+    parents = Path(os.path.abspath(photo.path)).parents
+    return parents[min(depth, len(parents)) - 1].name or "root"
+
+
+def _place(path: Path) -> str:
+    """One text for all names of a place, whether or not the disk tells upper from lower case."""
+    return unicodedata.normalize("NFC", os.path.join(_real_folder(os.path.abspath(path.parent)), path.name)).casefold()
+
+
+@functools.lru_cache(maxsize=64)
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
+
+
+def check_writable(folder: Path) -> None:
+    """Find out before the work, not after it, whether a folder can be made and written to."""
+    existing = Path(os.path.abspath(folder))
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    if not existing.is_dir():
+        raise OutputError(f"the folder {folder} cannot be made, because {existing} is a file")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"nothing can be written to {existing}; choose another folder, or ask for permission")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; `OutputError` where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the folder {folder} cannot be made: {error.strerror or error}") from error
+
+
+def remove_leftovers(outputs: Iterable[Path]) -> None:
+    """Remove unfinished files of these very outputs; those of a process that still runs are left alone.
+
+    Others in the same folders are left alone too: another machine may be writing them. Call it before anything is
+    written, since a file with this process's number is then of an earlier process that had the same one.
+    """
+    by_folder: dict[Path, set[str]] = {}
+    for output in outputs:
+        by_folder.setdefault(output.parent, set()).add(output.name)
+    for folder, names in by_folder.items():
+        with suppress(OSError), os.scandir(folder) as entries:
+            for path in [Path(entry.path) for entry in entries if entry.name.endswith(".part")]:
+                if is_leftover(path) and _is_ours(path, names) and not _is_being_written(path):
+                    logger.info("removing %s, which an earlier run has left unfinished", path)
+                    path.unlink(missing_ok=True)
+
+
+def _is_ours(path: Path, names: set[str]) -> bool:
+    name = path.name[1:].rsplit(".", 2)[0]
+    if name in names:
+        return True
+    return len(os.fsencode(name)) >= SHORTEST_CUT_NAME and any(full.startswith(name) for full in names)
+
+
+def _is_being_written(path: Path) -> bool:
+    process = int(path.name.rsplit(".", 2)[1].split("-")[0])
+    if process == os.getpid():
+        return False
+    if os.name == "nt":  # there a process cannot be asked without harm
+        return time.time() - path.stat().st_mtime < SAFE_AGE_S
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True

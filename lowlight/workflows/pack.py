@@ -1,0 +1,47 @@
+"""Packing photos and validation pairs into one file to train from elsewhere."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lowlight.core.errors import UsageError
+from lowlight.data.packed_set import write_packed_set
+from lowlight.data.pairs import load_pair, read_manifest
+from lowlight.data.photos import open_photos
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What a packed file holds."""
+
+    path: Path
+    photos: int
+    held_out: int  # of the photos, kept out of training
+    left_out: int  # photos that the limit did not allow
+    unusable: int  # photos that are unreadable or too small
+    pairs: int
+    bytes: int
+
+
+def pack_files(
+    photos: Path,
+    target: Path,
+    manifest: Path | None = None,
+    max_mib: float | None = None,
+    *,
+    overwrite: bool = False,
+) -> Packed:
+    """Pack a folder of photos, and the pairs of a manifest, into `target`, at most `max_mib` large.
+
+    Pairs are decoded, their truths brought to half size, so the file is read without any RAW library.
+    """
+    if max_mib is not None and not max_mib > 0:
+        raise UsageError(f"--max-mib is {max_mib:g}; expected a number above 0")
+    if target.exists() and not overwrite:
+        raise UsageError(f"{target} exists already; choose another name, or --overwrite")
+    if target.resolve() == photos.resolve():
+        raise UsageError(f"{target} would replace the photos it is made from; choose another name")
+    collection = open_photos(photos)
+    rows = read_manifest(manifest) if manifest else []
+    limit_bytes = None if max_mib is None else int(max_mib * 2**20)
+    counts = write_packed_set(target, collection, (load_pair(row) for row in rows), limit_bytes)
+    return Packed(target, **counts)

@@ -1,0 +1,98 @@
+"""Which pairs an evaluation is about: read, chosen by protocol, split and exclusions, and named by a hash."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lowlight.core.errors import UsageError
+from lowlight.data.pairs import Pair, PairRow, fit_truth, load_pair, ratio_from_exposures
+from lowlight.data.pictures import READERS
+from lowlight.data.sid import MISALIGNED_SCENES, choose_rows, open_pairs, read_exclude_file
+from lowlight.raw.read import read_raw
+from lowlight.workflows.protocols import Protocol, Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What the user asked for beside the protocol. `split` None is every row of a manifest, and test of a folder."""
+
+    split: str | None = None
+    exclude: Path | None = None
+    include_misaligned: bool = False
+
+
+@dataclass(frozen=True)
+class PairList:
+    """The pairs to score, and what a report says of them."""
+
+    rows: tuple[PairRow, ...]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def open_pair_list(path: Path, protocol: Protocol, selection: Selection | None = None) -> PairList:
+    """Read a manifest or a folder with SID's names, and keep the pairs that protocol and selection name.
+
+    The facts hold the manifest's hash (None for a folder), `pairs` (their number), `list_sha256` (the hash of the
+    scored pairs) and what was left out. Raises `DataError` where nothing is left.
+    """
+    selection = selection or Selection()
+    if selection.include_misaligned and protocol.fixed:
+        raise UsageError("This protocol is the one without the misaligned scenes; use --protocol paper to keep them.")
+    split = selection.split or ("test" if path.is_dir() else None)
+    rows = open_pairs(path, split, burst="first" if protocol.first_frames else "any")
+    misaligned = protocol.misaligned or selection.include_misaligned
+    listed = read_exclude_file(selection.exclude) if selection.exclude else ()
+    exclude = (*listed, *(() if misaligned else MISALIGNED_SCENES))
+    chosen = choose_rows(rows, path, exclude=exclude)
+    facts = {
+        "manifest": str(path),
+        "manifest_sha256": None if path.is_dir() else file_sha256(path),
+        "split": split,
+        "pairs": len(chosen),
+        "list_sha256": list_sha256((row.scene, row.dark.name) for row in chosen),
+        "misaligned_scenes": "included" if misaligned else "excluded",
+        "excluded": len(rows) - len(chosen),
+    }
+    return PairList(tuple(chosen), facts)
+
+
+def list_sha256(pairs: Iterable[tuple[str, str]]) -> str:
+    """Hash a list of pairs, given as scenes and dark file names, in any order."""
+    lines = sorted(f"{scene}/{dark}" for scene, dark in pairs)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hash a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_pair_at(row: PairRow, size: Size) -> Pair:
+    """Read a pair with its truth at `size`: a bright RAW is rendered at that size, a picture is taken as it is.
+
+    At full size a picture of half the sensor's size raises `UsageError`.
+    """
+    if size == "full" and not is_picture(row.bright):
+        from lowlight.raw.exif import read_metadata
+        from lowlight.raw.render_full import render_full_size
+
+        frame = read_raw(row.dark)
+        truth = fit_truth(render_full_size(row.bright), frame, row.bright)
+        ratio = row.ratio or ratio_from_exposures(frame, read_metadata(row.bright).exposure_s, row)
+        return Pair(row.dark.name, row.scene, frame, truth, ratio)
+    pair = load_pair(row)
+    if size == "full" and pair.truth.shape[:2] != pair.frame.size:
+        (height, width), (rows, cols) = pair.truth.shape[:2], pair.frame.size
+        raise UsageError(
+            f"{row.bright.name} is {width}x{height} but the dark frame is {cols}x{rows}; use --size half, or a truth "
+            "of full size"
+        )
+    return pair
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a bright file is a finished picture, not a RAW."""
+    return path.suffix.lower() in READERS

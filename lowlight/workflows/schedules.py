@@ -1,0 +1,36 @@
+"""What changes over a run: the learning rate, and how fast the averaged weights follow."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lowlight.workflows.training_config import OptimiserSection
+
+MILESTONE_FACTOR = 0.1
+
+
+def rate_factor(rates: OptimiserSection, progress: float, step: int) -> float:
+    """By how much the learning rate is multiplied at `step` (from 0), with `progress` in [0, 1] of the run done."""
+    factor = 1.0
+    if rates.schedule == "cosine":
+        factor = 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
+    elif rates.schedule == "milestone" and progress >= rates.milestone:
+        factor = MILESTONE_FACTOR
+    if step < rates.warmup_steps:
+        factor *= (step + 1) / rates.warmup_steps
+    return factor
+
+
+def averaging(decay: float) -> Callable[..., Any]:
+    """Exponential averaging for `AveragedModel`: starts fast, so that the first random weights are soon forgotten."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        seen = int(count)
+        weight = 1 - min(decay, (1 + seen) / (10 + seen))
+        torch._foreach_lerp_(averaged, current, weight)
+
+    return update

@@ -1,0 +1,52 @@
+"""How a training run uses the machine: threads, kernels, seeds and devices."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+
+from lowlight.core.restoration import Batch
+
+
+def batch_on(batch: Batch, device: torch.device) -> Batch:
+    """Bring a batch to a device; nothing is copied where it is there already."""
+    base = None if batch.base is None else batch.base.to(device)
+    frames, target, ratio = (t.to(device) for t in (batch.frames, batch.target, batch.ratio))
+    return replace(batch, frames=frames, target=target, ratio=ratio, base=base)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the global generators of CPU and `device`, which dropout draws from, for a block; then put them back."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def one_thread_ahead() -> Iterator[ThreadPoolExecutor]:
+    """Give a thread that makes the next batch on one core while this step computes on the others."""
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as ahead:
+            yield ahead
+    finally:
+        torch.set_num_threads(threads)  # the number is also what threads made later begin with
+
+
+@contextmanager
+def fast_kernels(device: torch.device) -> Iterator[None]:
+    """Time and choose convolutions once and let fp32 products use TF32, on CUDA; then put it back."""
+    if device.type != "cuda":
+        yield
+        return
+    benchmark, precision = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = benchmark
+        torch.set_float32_matmul_precision(precision)

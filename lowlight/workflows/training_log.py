@@ -1,0 +1,39 @@
+"""The loss curves of a run: one JSON object a line, each with its `step` and `elapsed_s`."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+class TrainingLog:
+    """Appends rows to a JSONL file and, for a resumed run, drops the rows that will be written again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Write one row."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All whole rows; a line cut short by a killed process is left out."""
+        if not self.path.exists():
+            return []
+        rows = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return rows
+
+    def keep_until(self, step: int) -> None:
+        """Drop every row that was written after `step`."""
+        if not self.path.exists():
+            return
+        kept = [json.dumps(row) + "\n" for row in self.rows() if row.get("step", 0) <= step]
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        temporary.write_text("".join(kept), encoding="utf-8")
+        os.replace(temporary, self.path)

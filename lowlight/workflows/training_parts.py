@@ -1,0 +1,87 @@
+"""The parts of a training run, made from its configuration."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lowlight.checkpoint import load_weights
+from lowlight.core.config import from_dict, to_dict
+from lowlight.core.errors import ConfigError, DataError
+from lowlight.data import DATASETS, Source
+from lowlight.data.packed_set import packed_pair_readers
+from lowlight.data.pairs import Pair, load_pair, read_manifest
+from lowlight.models import build_model, model_config
+from lowlight.models.options import RawModelOptions
+from lowlight.objectives import build_objective
+from lowlight.workflows.training_config import TrainConfig
+
+ENCODER = "encoder"  # the posterior's part of a network
+
+
+def fresh_model(config: TrainConfig, *, start: bool) -> nn.Module:
+    """Build the network of a run, in fp32 on the CPU; with `start` from the weights the run starts from, if any.
+
+    An objective that does not train the posterior gets a network without its encoder.
+    """
+    options = model_config(config.model.name, config.model.options)
+    model = build_model(config.model.name, options, config.run.seed)
+    if start and config.model.start_from:
+        _start_from(model, options, config.model.start_from)
+    return _fit_to_objective(model, config)
+
+
+def plan_model(config: TrainConfig) -> nn.Module:
+    """Build the network of a run on the `meta` device: its shapes without its numbers."""
+    with torch.device("meta"):
+        model = build_model(config.model.name, model_config(config.model.name, config.model.options))
+    return _fit_to_objective(model, config)
+
+
+def open_source(config: TrainConfig, model: nn.Module, device: torch.device) -> Source:
+    """Open the training data of a run; batches are made on `device`."""
+    entry = DATASETS[config.data.name]
+    options = from_dict(entry.config, config.data.options, f"options of dataset {config.data.name}")
+    return entry.build(config.data.path, model.traits, options, config.optimiser.batch, config.run.seed, device)
+
+
+def open_pairs(path: Path | None) -> list[Callable[[], Pair]]:
+    """Find the validation pairs of a manifest or packed file; each is read only when it is scored.
+
+    Files that are not there are refused at once, not after the first thousand steps.
+    """
+    if path is None:
+        return []
+    if path.suffix.lower() != ".csv":
+        return packed_pair_readers(path)
+    rows = read_manifest(path)
+    for row in rows:
+        for file in (row.dark, row.bright):
+            if not file.is_file():
+                raise DataError(f"{path} names {file}, which does not exist; correct the manifest")
+    return [partial(load_pair, row) for row in rows]
+
+
+def _fit_to_objective(model: nn.Module, config: TrainConfig) -> nn.Module:
+    if not build_objective(config.objective.name, config.objective.options).uses_posterior:
+        model.register_module(ENCODER, None)
+    return model
+
+
+def _start_from(model: nn.Module, options: RawModelOptions, path: Path) -> None:
+    """Take the weights of a file into a fresh network; an encoder the file lacks stays as it was drawn."""
+    other, header = load_weights(path)
+    # How a network was first drawn does not matter to one that has been trained.
+    theirs = replace(model_config(header["model"], header["config"]), init=options.init)
+    if type(theirs) is not type(options):
+        raise ConfigError(f"{path} is for model {header['model']}, another network than this run's")
+    ours, found = to_dict(options), to_dict(theirs)
+    for key, value in ours.items():
+        if found[key] != value:
+            raise ConfigError(
+                f"{path} has {key} {found[key]!r} and this run's model {value!r}; start from matching weights"
+            )
+    model.load_state_dict(other.state_dict(), strict=False)

@@ -1,0 +1,132 @@
+"""Objectives: the thesis' sums, and finite gradients for every network."""
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import Laplace, Normal
+from torch.distributions import kl_divergence as reference_kl
+from training_material import TINY_MODEL
+
+from lowlight.core.errors import ConfigError
+from lowlight.core.restoration import Batch, Gaussian
+from lowlight.models import MODELS, build_model, model_config
+from lowlight.objectives import OBJECTIVES, build_objective
+from lowlight.objectives.elbo import absolute_error
+from lowlight.ops.gaussian import draw, kl_divergence, standard_noise
+
+OPTIONS = {"cvae": {"samples": 2}, "l1": {}}
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def network(name: str, **options: object) -> nn.Module:
+    return build_model(name, model_config(name, {**TINY_MODEL[name], **options}), seed=1)
+
+
+def batch_for(model: nn.Module, count: int = 2) -> Batch:
+    traits, g = model.traits, generator(2)
+    size = traits.upscale * traits.tile
+    shape = (count, traits.out_channels, size, size)
+    base = torch.rand(shape, generator=g) if traits.base != "none" else None
+    frames = torch.rand((count, 1, traits.in_channels, traits.tile, traits.tile), generator=g)
+    return Batch(frames, torch.rand(shape, generator=g), torch.full((count, 1), 100.0), base)
+
+
+def gaussians(general: bool) -> tuple[Gaussian, Gaussian]:
+    g = generator(4)
+    q, p = (Gaussian(*(torch.randn(5, 7, generator=g, dtype=torch.float64) for _ in range(2))) for _ in range(2))
+    return q, p if general else Gaussian(p.mean, torch.zeros_like(p.mean))
+
+
+@pytest.mark.parametrize("general", [False, True])
+def test_divergence_is_the_textbook_one(general: bool) -> None:
+    q, p = gaussians(general)
+    normals = [Normal(one.mean, (one.log_variance / 2).exp()) for one in (q, p)]
+    expected = reference_kl(*normals).sum(1)
+    assert torch.allclose(kl_divergence(q, p).double(), expected, rtol=1e-6)
+    assert torch.equal(kl_divergence(q, q), torch.zeros(5))
+
+
+def test_reconstruction_is_the_laplace_likelihood_without_its_constant() -> None:
+    g = generator()
+    image, target = (torch.rand(3, 3, 8, 8, generator=g) for _ in range(2))
+    log_likelihood = Laplace(image, 1.0).log_prob(target).flatten(1).sum(1).mean()
+    values = image[0].numel()
+    expected = -log_likelihood - values * torch.log(torch.tensor(2.0))
+    assert torch.allclose(absolute_error(image, target), expected, rtol=1e-5)
+
+
+def test_pictures_of_different_shapes_are_not_compared() -> None:
+    with pytest.raises(AssertionError):
+        absolute_error(torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 8, 8))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_pair_gives_finite_losses_and_gradients(name: str, objective: str) -> None:
+    model = network(name, upscale=2, base="lowpass")
+    with torch.no_grad():  # a base starts the head at zero, which keeps gradients from what lies before it
+        model.decoder.head[0].weight.add_(0.01)
+    bound = build_objective(objective, OPTIONS[objective])
+    if not bound.uses_posterior:
+        model.register_module("encoder", None)
+    loss = bound(model, batch_for(model, 1), 0.5, generator())  # type: ignore[arg-type]
+    loss.total.backward()
+    assert torch.isfinite(loss.total)
+    assert all(torch.isfinite(part) and not part.requires_grad for part in loss.parts.values())
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert torch.isfinite(parameter.grad).all(), key
+
+
+def test_cvae_is_reconstruction_plus_weighted_divergence() -> None:
+    model = network("sid-net").eval()
+    batch = batch_for(model)
+    loss = build_objective("cvae", {"beta": 3.0})(model, batch, 0.0, generator(9))  # type: ignore[arg-type]
+    with torch.no_grad():
+        condition, posterior = model.condition(batch.frames), model.posterior(batch.target)
+        z = draw(posterior, standard_noise(posterior.mean, generator(9)))
+        reconstruction = absolute_error(model.decode(z, condition), batch.target)
+        kl = kl_divergence(posterior, condition.prior).mean()
+    assert torch.allclose(loss.total, reconstruction + 3 * kl)
+    assert torch.allclose(loss.parts["reconstruction"], reconstruction)
+    assert torch.allclose(loss.parts["kl"], kl)
+
+
+def test_two_samples_are_two_draws_averaged() -> None:
+    model = network("sid-net").eval()
+    with torch.no_grad():
+        model.decoder.expand.weight.mul_(100)  # so that the latent matters
+    batch, two = batch_for(model), build_objective("cvae", {"beta": 0.0, "samples": 2})
+    loss = two(model, batch, 0.0, generator(9))  # type: ignore[arg-type]
+    noise, one = generator(9), build_objective("cvae", {"beta": 0.0})
+    singles = [one(model, batch, 0.0, noise).total for _ in range(2)]  # type: ignore[arg-type]
+    assert singles[0] != singles[1]
+    assert torch.allclose(loss.total, torch.stack(singles).mean())
+
+
+def test_l1_uses_the_mean_of_the_prior_and_neither_noise_nor_encoder() -> None:
+    model = network("sid-net")
+    model.register_module("encoder", None)
+    batch, objective = batch_for(model), build_objective("l1")
+    losses = [objective(model, batch, 0.0, generator(seed)).total for seed in (1, 2)]  # type: ignore[arg-type]
+    assert torch.equal(losses[0], losses[1])
+    condition = model.condition(batch.frames)
+    assert torch.allclose(losses[0], absolute_error(model.decode(condition.prior.mean, condition), batch.target))
+    assert not objective.uses_posterior
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("elbow", {}, "no objective called 'elbow'"),
+        ("cvae", {"bet": 1.0}, "did you mean 'beta'"),
+        ("cvae", {"samples": 0}, "samples >= 1"),
+        ("l1", {"beta": 1.0}, "unknown key 'beta'"),
+    ],
+)
+def test_wrong_names_and_options_are_refused(name: str, options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        build_objective(name, options)

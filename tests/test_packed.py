@@ -1,0 +1,209 @@
+"""The packed file: compact, reproducible, and all that training needs."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from training_material import make_pair, tiny_values, training_names, write_packed, write_photos
+from typer.testing import CliRunner
+
+from lowlight.cli.pack import pack
+from lowlight.core.config import to_toml
+from lowlight.core.errors import DataError, UsageError
+from lowlight.data.packed_set import packed_pair_readers, read_packed_pairs, write_packed_set
+from lowlight.data.photos import is_held_out, open_photos
+from lowlight.workflows.pack import pack_files
+
+NAMES = [f"scene{i}.png" for i in range(12)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photos(tmp_path_factory.mktemp("photos"), NAMES)
+
+
+def test_the_same_contents_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    contents = []
+    for name in ("a.zip", "b.zip"):
+        write_packed_set(tmp_path / name, open_photos(folder), [make_pair()])
+        contents.append((tmp_path / name).read_bytes())
+    assert contents[0] == contents[1]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zip", "b.zip"]
+
+
+def test_photos_come_back_byte_for_byte_and_split_the_same(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "set.zip"
+    write_packed_set(path, open_photos(folder), [])
+    loose, packed = open_photos(folder), open_photos(path)
+    assert packed.names == loose.names == sorted(NAMES)
+    assert all(packed.bytes_of(name) == (folder / name).read_bytes() for name in NAMES)
+    for ours, theirs in zip(loose.split(), packed.split(), strict=True):
+        assert ours.names == theirs.names
+        assert ours.digest() == theirs.digest()
+
+
+def test_pairs_come_back_as_they_were(folder: Path, tmp_path: Path) -> None:
+    path, pair = tmp_path / "set.zip", make_pair("one.dng", seed=4)
+    write_packed_set(path, open_photos(folder), [pair])
+    (found,) = read_packed_pairs(path)
+    assert (found.name, found.scene, found.ratio) == ("one.dng", "scene", 100.0)
+    assert np.array_equal(found.frame.mosaic, pair.frame.mosaic)
+    assert np.array_equal(found.truth, pair.truth)
+    assert np.array_equal(found.frame.camera_to_srgb, pair.frame.camera_to_srgb)
+    for field in ("pattern", "black", "white", "wb", "wb_source"):
+        assert getattr(found.frame, field) == getattr(pair.frame, field)
+
+
+def test_frames_of_the_same_name_are_both_kept(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "set.zip"
+    write_packed_set(path, open_photos(folder), [make_pair("same.dng", seed) for seed in (1, 2)])
+    first, second = (read() for read in packed_pair_readers(path))
+    assert first.name == second.name == "same.dng"
+    assert not np.array_equal(first.truth, second.truth)
+
+
+def test_truths_at_full_size_are_halved(folder: Path, tmp_path: Path) -> None:
+    pair, path = make_pair(), tmp_path / "set.zip"
+    large = np.kron(pair.truth, np.ones((2, 2, 1), np.uint16)).astype(np.uint16)
+    write_packed_set(path, open_photos(folder), [type(pair)("x", "", pair.frame, large, 2.0)])
+    assert np.array_equal(read_packed_pairs(path)[0].truth, pair.truth)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_a_limit_is_kept_and_well_used(folder: Path, tmp_path: Path, share: float) -> None:
+    path = tmp_path / "set.zip"
+    everything = write_packed_set(path, open_photos(folder), [make_pair()])
+    limit = int(everything["bytes"] * share)
+    counts = write_packed_set(path, open_photos(folder), [make_pair()], limit)
+    assert path.stat().st_size == counts["bytes"] <= limit
+    assert 0 < counts["photos"] < len(NAMES)
+    assert counts["photos"] + counts["left_out"] == len(NAMES)
+    smallest = min((folder / name).stat().st_size for name in set(NAMES) - set(open_photos(path).names))
+    assert counts["bytes"] + smallest > limit - 1000
+
+
+def test_the_choice_under_a_limit_does_not_follow_the_alphabet(folder: Path) -> None:
+    scattered = open_photos(folder).scattered_names()
+    assert sorted(scattered) == sorted(NAMES)
+    assert scattered != sorted(NAMES)
+
+
+def test_holding_out_goes_by_the_name_alone() -> None:
+    held = [name for name in (f"{i}.jpg" for i in range(3200)) if is_held_out(name)]
+    assert 150 < len(held) < 250
+    stem = Path(held[0]).stem
+    assert is_held_out(f"deep/er/{stem}.PNG")
+    assert not any(is_held_out(name) for name in training_names(5))
+
+
+def test_a_limit_below_the_pairs_or_any_photo_is_refused(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "set.zip"
+    with pytest.raises(DataError, match="the pairs alone take"):
+        write_packed_set(path, open_photos(folder), [make_pair()], 1000)
+    with pytest.raises(DataError, match=r"no photo of .* can be packed"):
+        write_packed_set(path, open_photos(folder), [], 1000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unreadable_and_tiny_photos_are_left_out(tmp_path: Path) -> None:
+    from PIL import Image
+
+    source = write_photos(tmp_path / "photos", NAMES[:2])
+    (source / "broken.jpg").write_bytes(b"no photo")
+    Image.new("RGB", (255, 400)).save(source / "tiny.png")
+    counts = write_packed_set(tmp_path / "set.zip", open_photos(source), [])
+    assert (counts["photos"], counts["unusable"]) == (2, 2)
+
+
+def test_what_is_no_collection_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.zip").write_text("hello")
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w"):
+        pass
+    for name, sentence in (("text.zip", "no packed file"), ("empty.zip", "no photos"), ("gone", "does not exist")):
+        with pytest.raises(DataError, match=sentence):
+            open_photos(tmp_path / name)
+    for name, sentence in (("text.zip", "no packed file"), ("gone.zip", "does not exist")):
+        with pytest.raises(DataError, match=sentence):
+            packed_pair_readers(tmp_path / name)
+
+
+def test_existing_files_are_not_replaced_unasked(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "set.zip"
+    path.write_text("precious")
+    with pytest.raises(UsageError, match="exists already"):
+        pack_files(folder, path)
+    assert path.read_text() == "precious"
+    assert pack_files(folder, path, overwrite=True).photos == len(NAMES)
+    with pytest.raises(UsageError, match="made from"):
+        pack_files(path, path, overwrite=True)
+
+
+def test_the_command_says_what_it_packed(folder: Path, tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(pack)
+    path = tmp_path / "set.zip"
+    result = CliRunner().invoke(app, [str(folder), str(path), "--max-mib", "0.5"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert result.stdout.strip() == str(path)
+    assert path.stat().st_size <= 2**19
+    assert "held out of training" in result.stderr
+    assert "left out to stay within 0.5 MiB" in result.stderr
+
+
+BLOCKED = ("rawpy", "imagecodecs", "isal", "tifffile", "imageio", "skimage", "typer", "rich", "matplotlib")
+TRAINING = """
+import sys
+from pathlib import Path
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked}:
+            raise ImportError(name + " is not there")
+sys.meta_path.insert(0, Blocker())
+from lowlight.workflows.train import load_config, train
+print(train(load_config(Path("run.toml"), {{}}), Path("run")))
+"""
+
+
+def test_training_from_a_packed_file_needs_no_raw_library(tmp_path: Path) -> None:
+    packed = write_packed(tmp_path, pairs=1)
+    values = tiny_values(packed, steps=2, validate_every=1, checkpoint_every=1)
+    values["data"]["validation"] = str(packed)
+    (tmp_path / "run.toml").write_text(to_toml(values), encoding="utf-8")
+    root = Path(__file__).resolve().parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", TRAINING.format(blocked=BLOCKED)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()) == Path("run/best.safetensors")
+    log = (tmp_path / "run" / "log.jsonl").read_text()
+    assert log.count('"psnr"') == 2
+    assert "validation_error" not in log
+
+
+@pytest.mark.shared
+def test_real_pairs_can_be_packed(shared_data: Path, tmp_path: Path) -> None:
+    manifest = shared_data / "sid_pairs" / "pairs.csv"
+    lines = manifest.read_text().splitlines()
+    short = tmp_path / "pairs.csv"
+    columns = lines[0].split(",")
+    cells = dict(zip(columns, lines[1].split(","), strict=True))
+    for key in ("dark", "bright"):
+        cells[key] = str((manifest.parent / cells[key]).resolve())
+    short.write_text("\n".join((lines[0], ",".join(cells[key] for key in columns))))
+    packed = pack_files(write_photos(tmp_path / "photos"), tmp_path / "set.zip", short)
+    assert (packed.photos, packed.pairs) == (2, 1)
+    (pair,) = read_packed_pairs(packed.path)
+    assert pair.frame.black == (512.0,) * 4
+    assert pair.ratio == float(cells["ratio"])
+    assert abs(pair.truth.shape[0] - pair.frame.size[0] // 2) <= 1

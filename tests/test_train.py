@@ -1,0 +1,484 @@
+"""Training: resumes exactly, stops cleanly, skips what is not finite, and records what it did."""
+
+import copy
+import json
+import math
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import typer
+from safetensors.torch import load_file
+from training_material import TINY_MODEL, tiny_run, tiny_values, write_packed
+from typer.testing import CliRunner
+
+from lowlight.checkpoint import load_state, load_weights, read_header
+from lowlight.cli.train import train_command
+from lowlight.core.config import to_toml
+from lowlight.core.errors import ConfigError, DataError, InterruptedRunError, LowlightError, WeightsError
+from lowlight.core.restoration import Batch
+from lowlight.data import Source
+from lowlight.workflows import training_run
+from lowlight.workflows.schedules import averaging, rate_factor
+from lowlight.workflows.stopping import StopFlag, stop_on_signal
+from lowlight.workflows.train import summarise, train
+from lowlight.workflows.training_config import OptimiserSection, TrainConfig, resolve
+from lowlight.workflows.training_log import TrainingLog
+from lowlight.workflows.training_parts import fresh_model
+from lowlight.workflows.training_run import Progress, Run, Watcher
+
+TIMES = ("elapsed_s", "data_share", "seconds")
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_packed(tmp_path_factory.mktemp("packed"), pairs=1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    """The same number of threads in every run: sums are then the same to the last bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def config_of(packed: Path, name: str, objective: str, **run: Any) -> TrainConfig:
+    values = tiny_values(packed, **run)
+    values["model"] = {"name": name, "options": TINY_MODEL[name]}
+    values["objective"] = {"name": objective}
+    values["data"]["validation"] = str(packed)
+    values["optimiser"]["clip_norm"] = 1e4
+    return resolve(values)
+
+
+def stop_at(step: int, number: signal.Signals) -> Watcher:
+    """Send a real signal to this process once that step is done."""
+
+    def watch(progress: Progress) -> None:
+        if progress.step == step:
+            signal.raise_signal(number)
+
+    return watch
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    found = TrainingLog(folder / "log.jsonl").rows()
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in found]
+
+
+def assert_same(first: Any, second: Any, where: str = "state") -> None:
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), where
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        for key in first:
+            if key not in TIMES:
+                assert_same(first[key], second[key], f"{where}.{key}")
+    elif isinstance(first, list):
+        assert len(first) == len(second), where
+        for index, pair in enumerate(zip(first, second, strict=True)):
+            assert_same(*pair, f"{where}[{index}]")
+    else:
+        assert first == second, where
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    assert_same(load_state(first / "state.pt"), load_state(second / "state.pt"))
+    for name in ("last.safetensors", "best.safetensors"):
+        assert_same(load_file(first / name), load_file(second / name), name)
+        assert read_header(first / name)["trained"]["steps"] == read_header(second / name)["trained"]["steps"]
+    assert rows(first) == rows(second)
+
+
+@pytest.mark.parametrize(
+    ("name", "objective", "stop", "number"),
+    [
+        ("sid-net-slim", "l1", 3, signal.SIGINT),
+        ("sid-net", "cvae", 2, signal.SIGTERM),
+        ("pix2pix", "cvae", 3, signal.SIGINT),  # draws dropout
+    ],
+)
+def test_interrupted_and_resumed_is_uninterrupted(
+    packed: Path, tmp_path: Path, name: str, objective: str, stop: int, number: signal.Signals
+) -> None:
+    config = config_of(packed, name, objective, steps=5, validate_every=2, checkpoint_every=100)
+    torch.manual_seed(1)
+    whole = train(config, tmp_path / "whole")
+    torch.manual_seed(2)  # the global generator must not matter
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(InterruptedRunError, match=f"stopped at step {stop}") as raised:
+        train(config, tmp_path / "parts", watch=stop_at(stop, number))
+    assert raised.value.exit_code == 130
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    assert load_state(tmp_path / "parts" / "state.pt")["step"] == stop
+    parts = train(config, tmp_path / "parts", resume=True)
+    assert whole.name == parts.name == "best.safetensors"
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert [row["step"] for row in rows(parts.parent)] == [2, 2, 4, 4, 5]
+
+
+def test_a_killed_run_goes_on_from_its_last_state(packed: Path, tmp_path: Path) -> None:
+    config = config_of(packed, "sid-net-slim", "l1", steps=6, validate_every=2, checkpoint_every=3, log_every=1)
+    train(config, tmp_path / "whole")
+
+    def die(progress: Progress) -> None:
+        if progress.step == 5:
+            raise MemoryError  # as abrupt as a kill: nothing is saved on the way out
+
+    with pytest.raises(MemoryError):
+        train(config, tmp_path / "killed", watch=die)
+    assert load_state(tmp_path / "killed" / "state.pt")["step"] == 3
+    assert rows(tmp_path / "killed")[-1]["step"] == 5
+    with (tmp_path / "killed" / "log.jsonl").open("a") as log:
+        log.write('{"step": 6, "elap')
+    train(config, tmp_path / "killed", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_validation_that_was_stopped_is_done_again(packed: Path, tmp_path: Path) -> None:
+    config = config_of(packed, "sid-net-slim", "l1", steps=3, validate_every=2)
+    train(config, tmp_path / "whole")
+    run, stopped = Run(config, tmp_path / "parts"), StopFlag()
+    read = run.pairs[0]
+
+    def read_and_stop() -> Any:
+        stopped.signal = signal.SIGINT
+        return read()
+
+    run.pairs = [read_and_stop, read]  # the signal comes during the first pair
+    run.loop(stopped)
+    assert (run.step, run.validated_at) == (2, 0)
+    assert "validation" not in json.dumps(rows(tmp_path / "parts"))
+    train(config, tmp_path / "parts", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_validation_leaves_training_as_it_was(packed: Path, tmp_path: Path) -> None:
+    often = config_of(packed, "pix2pix", "l1", steps=3, validate_every=1)
+    never = replace(often, data=replace(often.data, validation=None))
+    for name, config in (("often", often), ("never", never)):
+        train(config, tmp_path / name)
+    first, second = (load_state(tmp_path / name / "state.pt") for name in ("often", "never"))
+    for key in ("model", "optimiser", "average"):
+        assert_same(first[key], second[key], key)
+    assert train(never, tmp_path / "never", resume=True).name == "last.safetensors"
+    run = Run(often, tmp_path / "one")
+    run.model.train()
+    run.validate(StopFlag())
+    assert run.model.training
+    assert all(parameter.requires_grad for parameter in run.model.parameters())
+
+
+def test_best_weights_are_those_of_the_best_validation(packed: Path, tmp_path: Path) -> None:
+    config = config_of(packed, "sid-net-slim", "l1", steps=4, validate_every=1)
+    best = train(config, tmp_path)
+    scored = [(row["validation"]["psnr"], row["step"]) for row in rows(tmp_path) if "validation" in row]
+    assert len(scored) == 4
+    header = read_header(best)
+    psnr, step = max(scored)
+    assert header["scores"]["validation"]["psnr"] == psnr
+    assert header["trained"]["steps"] == step
+    assert header["trained"]["data"]["photos"] == 2
+    assert read_header(tmp_path / "last.safetensors")["trained"]["steps"] == 4
+
+
+class Altered:
+    """A real source with the frames of some steps changed."""
+
+    def __init__(self, source: Source, bad: set[int], value: float) -> None:
+        self.source, self.bad, self.value = source, bad, value
+
+    def batch(self, step: int) -> Batch:
+        batch = self.source.batch(step)
+        return replace(batch, frames=batch.frames * self.value) if step in self.bad else batch
+
+    def describe(self) -> dict[str, Any]:
+        return self.source.describe()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_steps_that_are_not_finite_are_skipped_and_counted(packed: Path, tmp_path: Path, value: float) -> None:
+    run = Run(tiny_run(packed, steps=1, log_every=1), tmp_path)
+    run.loop(StopFlag())
+    before = {key: tensor.clone() for key, tensor in run.model.state_dict().items()}
+    average = {key: tensor.clone() for key, tensor in run.weights().items()}
+    moments = copy.deepcopy(run.optimiser.state_dict()["state"])
+    run.config = tiny_run(packed, steps=3, log_every=1)
+    run.source = Altered(run.source, {1}, value)
+    seen: list[Progress] = []
+    stopped = StopFlag()
+
+    def stop_after_the_bad_step(progress: Progress) -> None:
+        seen.append(progress)
+        stopped.signal = signal.SIGINT
+
+    run.loop(stopped, stop_after_the_bad_step)
+    assert (run.step, run.skipped, seen[0].loss) == (2, 1, None)
+    assert_same(before, dict(run.model.state_dict()))
+    assert_same(average, run.weights())
+    assert_same(run.optimiser.state_dict()["state"], moments)
+    run.loop(StopFlag())
+    assert (run.step, run.skipped) == (3, 1)
+    assert [row["skipped"] for row in rows(tmp_path)] == [0, 1, 1]
+    assert ["loss" in row for row in rows(tmp_path)] == [True, False, True]
+    assert all(torch.isfinite(tensor).all() for tensor in run.weights().values())
+    assert read_header(tmp_path / "last.safetensors")["trained"]["skipped_steps"] == 1
+
+
+def test_a_run_that_only_skips_gives_up(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_run, "MAX_SKIPPED_IN_A_ROW", 3)
+    run = Run(tiny_run(packed, steps=9), tmp_path)
+    run.source = Altered(run.source, set(range(9)), math.nan)
+    with pytest.raises(LowlightError, match=r"3 steps in a row .* not finite; lower the learning rate"):
+        run.loop(StopFlag())
+    assert run.step == 2
+
+
+def test_one_batch_can_be_learned_by_heart(packed: Path, tmp_path: Path) -> None:
+    values = tiny_values(packed, steps=60, log_every=1)
+    values["model"]["options"] |= {"base_channels": 4, "latent": 16}
+    values["optimiser"] = {"batch": 1, "learning_rate": 3e-3}
+    run = Run(resolve(values), tmp_path)
+    one = run.source.batch(0)
+
+    class Same(Altered):
+        def batch(self, step: int) -> Batch:
+            return one
+
+    run.source = Same(run.source, set(), 1.0)
+    run.loop(StopFlag())
+    errors = [row["loss"] / one.target[0].numel() for row in rows(tmp_path)]
+    assert errors[-1] < errors[0] / 3
+    assert errors[-1] < 0.08
+
+
+def test_the_average_is_what_is_shipped_and_follows_the_weights(packed: Path, tmp_path: Path) -> None:
+    run = Run(tiny_run(packed, steps=3), tmp_path)
+    run.loop(StopFlag())
+    shipped = load_file(tmp_path / "last.safetensors")
+    key = "decoder.expand.weight"
+    assert torch.equal(shipped[key], run.weights()[key].half())
+    assert not torch.equal(run.weights()[key], run.model.state_dict()[key])
+
+
+def test_averaging_starts_fast_and_ends_at_its_decay() -> None:
+    update = averaging(0.9)
+    for count, kept in ((1, 2 / 11), (8, 0.5), (1000, 0.9)):
+        averaged = [torch.ones(2)]
+        update(averaged, [torch.zeros(2)], torch.tensor(count))
+        assert averaged[0].tolist() == pytest.approx([kept, kept])
+
+
+def test_learning_rates_follow_their_schedule() -> None:
+    cosine = OptimiserSection(schedule="cosine", warmup_steps=10)
+    assert rate_factor(cosine, 0.0, 0) == pytest.approx(0.1)
+    assert rate_factor(cosine, 0.5, 100) == pytest.approx(0.5)
+    assert rate_factor(cosine, 1.0, 200) == pytest.approx(0)
+    milestone = OptimiserSection(schedule="milestone", milestone=0.5)
+    assert [rate_factor(milestone, p, 9) for p in (0.0, 0.49, 0.5, 1.0)] == [1, 1, 0.1, 0.1]
+    assert rate_factor(OptimiserSection(), 0.7, 3) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"optimiser": {"batch": 2}}, "optimiser.batch was 1 and is 2"),
+        ({"run": {"seed": 9}}, "run.seed was 0 and is 9"),
+        ({"objective": {"name": "cvae"}}, "objective.name was 'l1' and is 'cvae'"),
+    ],
+)
+def test_another_configuration_cannot_resume(
+    packed: Path, tmp_path: Path, change: dict[str, dict[str, Any]], sentence: str
+) -> None:
+    train(tiny_run(packed, steps=1), tmp_path)
+    before = (tmp_path / "config.toml").read_bytes()
+    values = tiny_values(packed, steps=1)
+    for section, entries in change.items():
+        values[section] = {**values[section], **entries}
+    with pytest.raises(ConfigError, match=sentence):
+        train(resolve(values), tmp_path, resume=True)
+    assert (tmp_path / "config.toml").read_bytes() == before
+
+
+def test_other_photos_cannot_resume(packed: Path, tmp_path: Path) -> None:
+    train(tiny_run(packed, steps=1), tmp_path / "run")
+    from training_material import training_names, write_photos
+
+    other = write_photos(tmp_path / "other", training_names(3))
+    with pytest.raises(ConfigError, match="trained from other data"):
+        train(tiny_run(other, steps=2), tmp_path / "run", resume=True)
+
+
+def test_a_longer_budget_goes_on(packed: Path, tmp_path: Path) -> None:
+    train(tiny_run(packed, steps=2), tmp_path)
+    train(tiny_run(packed, steps=3), tmp_path, resume=True)
+    assert load_state(tmp_path / "state.pt")["step"] == 3
+
+
+def test_states_of_before_this_version_can_be_resumed(packed: Path, tmp_path: Path) -> None:
+    config = tiny_run(packed, steps=2)
+    train(config, tmp_path)
+    state = load_state(tmp_path / "state.pt")
+    for key in ("validated_at", "scores", "window", "data"):
+        del state[key]
+    torch.save(state, tmp_path / "state.pt")
+    train(tiny_run(packed, steps=3), tmp_path, resume=True)
+    assert load_state(tmp_path / "state.pt")["step"] == 3
+
+
+def test_a_folder_with_a_run_is_not_overwritten(packed: Path, tmp_path: Path) -> None:
+    config = tiny_run(packed, steps=1)
+    last = train(config, tmp_path)
+    before = last.read_bytes()
+    with pytest.raises(ConfigError, match="holds a run already"):
+        train(config, tmp_path)
+    assert last.read_bytes() == before
+
+
+def test_a_broken_state_is_refused(packed: Path, tmp_path: Path) -> None:
+    config = tiny_run(packed, steps=1)
+    train(config, tmp_path)
+    torch.save({"step": 1}, tmp_path / "state.pt")
+    with pytest.raises(WeightsError, match="does not fit this run"):
+        train(config, tmp_path, resume=True)
+
+
+def test_minutes_are_a_budget_too(packed: Path, tmp_path: Path) -> None:
+    train(tiny_run(packed, steps=None, minutes=0.005), tmp_path)
+    state = load_state(tmp_path / "state.pt")
+    assert state["step"] >= 1
+    assert state["elapsed_s"] >= 0.3
+
+
+def test_training_starts_from_weights_that_fit(packed: Path, tmp_path: Path) -> None:
+    first = train(tiny_run(packed, steps=1), tmp_path / "first")
+    values = tiny_values(packed, steps=1)
+    values["model"]["start_from"] = str(first)
+    values["model"]["options"] |= {"init": "normal02"}  # how it was drawn does not matter any more
+    model = fresh_model(resolve(values), start=True)
+    assert_same(dict(load_weights(first)[0].state_dict()), dict(model.state_dict()))
+    second = train(resolve(values), tmp_path / "second")
+    assert read_header(second)["trained"]["started_from"] == "last.safetensors"
+    first.unlink()
+    values["run"]["steps"] = 2
+    train(resolve(values), tmp_path / "second", resume=True)  # the state holds all it needs
+    values["model"]["options"] |= {"latent": 9}
+    with pytest.raises(ConfigError, match="has latent 8 and this run's model 9"):
+        values["model"]["start_from"] = str(second)
+        fresh_model(resolve(values), start=True)
+
+
+def test_a_failing_validation_does_not_end_training(packed: Path, tmp_path: Path) -> None:
+    run = Run(tiny_run(packed, steps=2, validate_every=1), tmp_path)
+
+    def fail() -> Any:
+        raise DataError("the pair is gone")
+
+    run.pairs = [fail]
+    run.loop(StopFlag())
+    assert run.step == 2
+    assert [row["validation_error"] for row in rows(tmp_path) if "validation_error" in row] == ["the pair is gone"] * 2
+
+
+def test_missing_pairs_are_refused_before_training(packed: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "pairs.csv"
+    manifest.write_text("dark,bright\na.dng,b.png\n")
+    values = tiny_values(packed)
+    values["data"]["validation"] = str(manifest)
+    with pytest.raises(DataError, match=r"names .*a\.dng, which does not exist"):
+        train(resolve(values), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_signal_ends_at_once() -> None:
+    with stop_on_signal() as stopped:
+        assert not stopped
+        signal.raise_signal(signal.SIGTERM)
+        assert stopped.signal == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_the_prefetching_thread_leaves_the_threads_alone(packed: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(2)
+    train(tiny_run(packed, steps=1), tmp_path)
+    assert torch.get_num_threads() == 2
+
+
+def test_a_summary_counts_without_running(packed: Path, tmp_path: Path) -> None:
+    config = config_of(packed, "sid-net-slim", "l1")
+    summary = summarise(config)
+    trained = sum(p.numel() for p in fresh_model(config, start=False).parameters())
+    assert (summary.parameters, summary.photos, summary.pairs) == (trained, 2, 1)
+    assert (summary.device, summary.precision) == ("cpu", "float32")
+
+
+APP = typer.Typer()
+APP.command()(train_command)
+
+
+def command(*arguments: object) -> Any:
+    return CliRunner().invoke(APP, [str(argument) for argument in arguments], env={"NO_COLOR": "1"})
+
+
+def test_the_command_trains_and_names_the_weights(packed: Path, tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(to_toml(tiny_values(packed)), encoding="utf-8")
+    arguments = ("--config", file, "-o", tmp_path / "run", "--steps", 1, "--set", "run.log_every=1")
+    result = command(*arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == str(tmp_path / "run" / "last.safetensors")
+    assert "step 1 of 1" in result.stderr
+    assert isinstance(command(*arguments).exception, ConfigError)
+    # Resuming needs no file: the run kept its own.
+    again = command("-o", tmp_path / "run", "--resume", "--steps", 2)
+    assert again.exit_code == 0, again.output
+    assert [row["step"] for row in rows(tmp_path / "run")] == [1, 2]
+
+
+def test_a_dry_run_prints_toml_and_writes_nothing(packed: Path, tmp_path: Path) -> None:
+    import tomllib
+
+    file = tmp_path / "run.toml"
+    file.write_text(to_toml(tiny_values(packed)), encoding="utf-8")
+    result = command("--config", file, "--dry-run", "--minutes", 3, "-o", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    shown = tomllib.loads(result.stdout)
+    assert shown["run"]["minutes"] == 3
+    assert "steps" not in shown["run"]
+    assert shown["data"]["options"]["noise"]["prnu"] > 0
+    assert "2 photos, 0 validation pairs, cpu, float32" in result.stdout
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--steps", 1), "name it with -o"),
+        (("-o", "x", "--steps", 1, "--set", "run.stesp=2"), "did you mean 'steps'"),
+        (("-o", "x"), "either steps or minutes"),
+        (("-o", "x", "--steps", 1, "--precision", "fp16"), "expected one of auto, fp32, bf16"),
+        (("-o", "x", "--steps", 1, "--photos", "/nowhere"), "/nowhere does not exist"),
+    ],
+)
+def test_wrong_use_is_said(arguments: tuple[object, ...], sentence: str) -> None:
+    error = command(*arguments).exception
+    assert isinstance(error, LowlightError)
+    assert sentence in str(error)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize(("name", "objective"), [("sid-net-slim", "l1"), ("pix2pix", "cvae")])
+def test_training_runs_and_resumes_on_cuda(packed: Path, tmp_path: Path, name: str, objective: str) -> None:
+    config = config_of(packed, name, objective, steps=3, validate_every=2, device="cuda", precision="auto")
+    with pytest.raises(InterruptedRunError):
+        train(config, tmp_path, watch=stop_at(1, signal.SIGTERM))
+    train(config, tmp_path, resume=True)
+    assert all("validation_error" not in row for row in rows(tmp_path))
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(tmp_path / "last.safetensors").values())
