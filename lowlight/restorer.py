@@ -152,7 +152,7 @@ class Restorer:
             tuple(u * col - left for col in grid.cols),
             u * (grid.cols[-1] + traits.tile) - left,
             traits.out_channels,
-            tile_weights(u * traits.tile, self.options.merge, self.options.power),
+            tile_weights(u * traits.tile, self.options.merge, self.options.power, u * traits.halo),
         )
         source = TileSource(frame, ratio, grid, traits, self.options.strength)
         runner = BatchRunner(self.model, self.device, self.dtype, self.batch, between)

@@ -90,9 +90,7 @@ def test_each_pixel_lands_in_its_place(name: str, size: tuple[int, int]) -> None
 
 
 @given(sizes, sizes, patterns, st.data())
-def test_bands_are_cut_from_the_whole(
-    height: int, width: int, pattern: CfaPattern, data: st.DataObject
-) -> None:
+def test_bands_are_cut_from_the_whole(height: int, width: int, pattern: CfaPattern, data: st.DataObject) -> None:
     photo = frame(distinct((height, width)), pattern, (3, 1, 2, 0), (99, 98, 97, 96))
     whole = pack(photo, clip=False)
     rows = packed_size((height, width), pattern)[0]

@@ -18,9 +18,7 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("pattern", [RGGB, GRBG, GBRG, BGGR])
 @pytest.mark.parametrize("size", [(64, 96), (63, 96), (64, 97), (65, 99)])
-def test_round_trip_for_every_phase_and_parity(
-    tmp_path: Path, pattern: CfaPattern, size: tuple[int, int]
-) -> None:
+def test_round_trip_for_every_phase_and_parity(tmp_path: Path, pattern: CfaPattern, size: tuple[int, int]) -> None:
     mosaic = noise(*size)
     path = tmp_path / "dark.dng"
     write_cfa_dng(
@@ -111,9 +109,7 @@ def test_unknown_values_stay_unknown(tmp_path: Path) -> None:
 
 def test_the_same_arguments_give_the_same_bytes_and_leave_no_other_file(tmp_path: Path) -> None:
     for name in ("a.dng", "b.dng"):
-        write_cfa_dng(
-            tmp_path / name, noise(64, 64), pattern=BGGR, black=(500,) * 4, white=9000, wb=(2, 1, 2, 1)
-        )
+        write_cfa_dng(tmp_path / name, noise(64, 64), pattern=BGGR, black=(500,) * 4, white=9000, wb=(2, 1, 2, 1))
     assert (tmp_path / "a.dng").read_bytes() == (tmp_path / "b.dng").read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.dng", "b.dng"]
 

@@ -9,38 +9,24 @@ import numpy.typing as npt
 import pytest
 import torch
 import typer
+from evaluation_material import BLACK, RATIO, WB, WHITE, encoded, gray_light, make_weights, write_raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from lowlight.checkpoint import save_weights
 from lowlight.core.errors import DataError, UsageError
 from lowlight.core.photo import BGGR, GBRG, GRBG, RGGB, CfaPattern, Picture, RawFrame
-from lowlight.models import build_model, model_config
 from lowlight.ops.resize import mean_of_blocks
 from lowlight.ops.strategies import STRATEGIES, choose_tiling
 from lowlight.ops.tiling import TileGrid
 from lowlight.restorer import Restorer, RestorerOptions
 from lowlight.workflows import baselines
 from lowlight.workflows.baselines import amplified
-from lowlight.workflows.evaluate import EvaluateOptions, evaluate, evaluate_pictures
+from lowlight.workflows.evaluate import evaluate
+from lowlight.workflows.methods import EvaluateOptions
+from lowlight.workflows.picture_folders import evaluate_pictures
 from lowlight.workflows.validation import match_sizes
 from lowlight.writers import write_picture
-from lowlight.writers.cfa_dng import write_cfa_dng
-
-BLACK, WHITE = 512, 16383
-WB = (2.0, 1.0, 1.5, 1.0)
-RATIO = 20.0
-Pixels = npt.NDArray[np.uint16]
-
-
-def make_weights(path: Path, upscale: int) -> Path:
-    options = {"base_channels": 2, "latent": 8, "upscale": upscale, "base": "lowpass"}
-    colours = {"input_colour": "wb", "output_colour": "camera"}
-    config = model_config("sid-net", {**options, **colours})
-    model = build_model("sid-net", config)
-    save_weights(path, "sid-net", config, model.state_dict(), trained={}, scores={})
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -53,33 +39,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def packed_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Untrained weights that give pictures of packed size."""
     return make_weights(tmp_path_factory.mktemp("weights") / "packed.safetensors", 1)
-
-
-def gray_light(height: int, width: int) -> npt.NDArray[np.float64]:
-    """A smooth gray scene in linear light."""
-    ys, xs = np.mgrid[0:height, 0:width]
-    return 0.25 + 0.1 * np.sin(xs / 17) + 0.05 * np.cos(ys / 11)
-
-
-def write_raw(path: Path, light: npt.NDArray[np.float64], ratio: float, exposure_s: float) -> None:
-    """A noise-free RAW of a gray scene, `ratio` times too dark, under the white balance WB."""
-    gain = np.ones_like(light)
-    gain[0::2, 0::2], gain[1::2, 1::2] = WB[0], WB[2]
-    mosaic = BLACK + (WHITE - BLACK) * light / gain / ratio
-    write_cfa_dng(
-        path,
-        mosaic.round().astype(np.uint16),
-        pattern=RGGB,
-        black=(BLACK,) * 4,
-        white=WHITE,
-        wb=WB,
-        exposure_s=exposure_s,
-    )
-
-
-def encoded(light: npt.NDArray[np.float64]) -> Pixels:
-    curve = 1.0993 * light**0.45 - 0.0993
-    return (np.repeat(curve[..., None], 3, 2) * 65535).round().astype(np.uint16)
 
 
 @pytest.fixture
@@ -151,11 +110,10 @@ def test_full_size_needs_weights_and_truths_of_full_size(manifest: Path, weights
     def run(path: Path, file: Path) -> dict[str, object]:
         return evaluate(path, EvaluateOptions(weights=file, size="full", device="cpu"))
 
-    report = run(only(manifest, "a", "b"), weights)
-    full, half = report["rows"]  # type: ignore[misc]
+    report = run(manifest, weights)
+    full, half, raw = report["rows"]  # type: ignore[misc]
     assert "error" not in full and "--size half" in half["error"]
-    with pytest.raises(UsageError, match=r"bright\.dng"):
-        run(manifest, weights)
+    assert raw["psnr"] == pytest.approx(full["psnr"], abs=1), "a bright RAW is rendered at full size"
     with pytest.raises(UsageError, match="--size half"):
         run(only(manifest, "a"), packed_weights)
 
@@ -320,7 +278,7 @@ def test_command_writes_json_and_a_table(command: typer.Typer, manifest: Path, w
     result = CliRunner().invoke(command, [*arguments, "--strategy", "fastest"])
     assert result.exit_code == 0, result.output
     report = json.loads(out.read_text())
-    assert list(report) == ["rows", "mean", "settings"]
+    assert list(report) == ["rows", "mean", "settings", "statistics"]
     assert report["settings"]["grid"] == {"overlap": 22} and report["settings"]["power"] == 0
     assert "mean of 3" in result.stdout and f"{report['mean']['psnr']:.2f}" in result.stdout
     assert [path.name for path in manifest.parent.glob(".*")] == []

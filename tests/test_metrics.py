@@ -145,9 +145,7 @@ def test_colour_error_is_ciede2000_of_block_means() -> None:
 
 def test_colour_error_looks_past_noise_and_takes_any_size() -> None:
     generator = torch.Generator().manual_seed(0)
-    clean = (
-        torch.rand(3, 3, 4, generator=generator).repeat_interleave(40, 1).repeat_interleave(40, 2) * 0.6 + 0.2
-    )
+    clean = torch.rand(3, 3, 4, generator=generator).repeat_interleave(40, 1).repeat_interleave(40, 2) * 0.6 + 0.2
     clean = clean[:, :117, :159]
     noisy = clean + 0.05 * torch.randn(clean.shape, generator=generator)
     assert block_colour_error(noisy, clean) < 0.6 < 2 < block_colour_error(noisy, clean, block=1)

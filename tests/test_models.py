@@ -64,9 +64,7 @@ def test_each_part_has_the_size_of_the_thesis(name: str) -> None:
     assert count_parameters(model) == PUBLISHED[name][0]
 
 
-@pytest.mark.parametrize(
-    ("options", "expected"), [({"out_channels": 1}, 49_476_097), ({"in_channels": 3}, 49_475_875)]
-)
+@pytest.mark.parametrize(("options", "expected"), [({"out_channels": 1}, 49_476_097), ({"in_channels": 3}, 49_475_875)])
 def test_gray_and_srgb_tasks_differ_in_channels_only(options: dict[str, int], expected: int) -> None:
     assert count_parameters(on_meta("sid-net", **options)) == expected
 

@@ -144,9 +144,7 @@ def test_what_real_files_say(shared_data: Path) -> None:
     small = read_raw(shared_data / "raw" / "small_640x480_10bit_pidng.dng")
     assert small.black_source == "estimated" and all(70 <= level <= 80 for level in small.black)
     assert small.wb_source == "grey world"
-    assert any(
-        "colour pattern" in note for note in small.notes
-    )  # GBRG it says, its greens are on the other diagonal
+    assert any("colour pattern" in note for note in small.notes)  # GBRG it says, its greens are on the other diagonal
 
 
 # --- the matrix, as LibRaw uses it ---
@@ -154,9 +152,7 @@ def test_what_real_files_say(shared_data: Path) -> None:
 
 @pytest.mark.parametrize("model", ["ILCE-7SM2", "NoSuchCamera"])
 @pytest.mark.parametrize("matrix", [OTHER_XYZ, SONY_XYZ, None])
-def test_the_files_matrix_comes_first_then_libraws_table(
-    tmp_path: Path, model: str, matrix: np.ndarray | None
-) -> None:
+def test_the_files_matrix_comes_first_then_libraws_table(tmp_path: Path, model: str, matrix: np.ndarray | None) -> None:
     path = write(tmp_path / "m.dng", make="Sony", model=model, xyz_to_camera=matrix)
     frame = read_raw(path)
     if model == "NoSuchCamera" and matrix is None:
@@ -540,9 +536,7 @@ def test_metadata_out_of_a_raf(tmp_path: Path) -> None:
     path = tmp_path / "photo.raf"
     Image.new("RGB", (16, 16)).save(tmp_path / "thumb.jpg", exif=exif_blob())
     jpeg = (tmp_path / "thumb.jpg").read_bytes()
-    path.write_bytes(
-        b"FUJIFILMCCD-RAW ".ljust(84, b"\0") + struct.pack(">II", 148, len(jpeg)) + bytes(56) + jpeg
-    )
+    path.write_bytes(b"FUJIFILMCCD-RAW ".ljust(84, b"\0") + struct.pack(">II", 148, len(jpeg)) + bytes(56) + jpeg)
     metadata = read_metadata(path)
     assert metadata.camera == "FUJIFILM X100" and metadata.lens == "A lens" and metadata.artist == "A. Person"
     assert (metadata.exposure_s, metadata.iso) == (0.25, 800)
@@ -591,9 +585,7 @@ def test_nonsense_in_tags_is_unknown() -> None:
     start=st.sampled_from([b"II*\0", b"MM\0*", b"II\x1a\0\0\0HEAPCCDR", b"\0\0\0\x18ftypcrx ", b"\0MRM"]),
     tail=st.binary(max_size=200),
 )
-def test_broken_metadata_never_raises(
-    tmp_path_factory: pytest.TempPathFactory, start: bytes, tail: bytes
-) -> None:
+def test_broken_metadata_never_raises(tmp_path_factory: pytest.TempPathFactory, start: bytes, tail: bytes) -> None:
     path = tmp_path_factory.mktemp("exif") / "x.raw"
     path.write_bytes(start + tail)
     read_metadata(path)

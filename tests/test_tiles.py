@@ -24,9 +24,7 @@ def tiles_of(picture: FloatArray, grid: TileGrid) -> Iterator[FloatArray]:
 
 def padded(picture: FloatArray, grid: TileGrid) -> FloatArray:
     height, width = grid.padded
-    return np.pad(
-        picture, ((0, 0), (0, height - picture.shape[1]), (0, width - picture.shape[2])), mode="edge"
-    )
+    return np.pad(picture, ((0, 0), (0, height - picture.shape[1]), (0, width - picture.shape[2])), mode="edge")
 
 
 def merged(tiles: Iterator[FloatArray], grid: TileGrid, weights: FloatArray, channels: int) -> FloatArray:
@@ -148,9 +146,7 @@ def test_grids_that_would_leave_gaps_are_refused() -> None:
 
 @pytest.mark.parametrize(("merge", "power"), MERGES)
 @pytest.mark.parametrize("tile", [1, 7, 8, 256, 512])
-def test_weights_are_positive_symmetric_and_largest_in_the_middle(
-    tile: int, merge: Merge, power: float
-) -> None:
+def test_weights_are_positive_symmetric_and_largest_in_the_middle(tile: int, merge: Merge, power: float) -> None:
     weights = tile_weights(tile, merge, power)
     assert weights.shape == (tile, tile)
     assert weights.min() > 0

@@ -27,9 +27,7 @@ from lowlight.data.pictures import read_picture
 from lowlight.writers import WRITERS, WriterOptions, is_leftover, replacing, write_picture, writer_for
 from lowlight.writers.depth import to_uint8
 
-ENCODED = [
-    (suffix, bits) for suffix, writer in WRITERS.items() if not writer.needs_linear for bits in writer.bits
-]
+ENCODED = [(suffix, bits) for suffix, writer in WRITERS.items() if not writer.needs_linear for bits in writer.bits]
 SIZES = [(1, 1), (7, 5), (33, 130)]
 
 
@@ -39,9 +37,7 @@ def a_picture(height: int, width: int, channels: int, seed: int = 0) -> Picture:
     ramp = np.linspace(0, 60000, height * width).reshape(height, width, 1) * np.linspace(1, 0.5, channels)
     pixels = np.clip(ramp + generator.normal(0, 300, ramp.shape), 0, 65535).astype(np.uint16)
     linear = LinearImage(np.repeat(pixels[..., :1], 3, axis=2), np.eye(3, dtype=np.float32), (2.0, 1.0, 1.5))
-    return Picture(
-        pixels, Metadata(make="Sony", model="ILCE-7SM2"), ("lowlight 0.0.0", "weights small"), linear
-    )
+    return Picture(pixels, Metadata(make="Sony", model="ILCE-7SM2"), ("lowlight 0.0.0", "weights small"), linear)
 
 
 def rounded(pixels: np.ndarray) -> np.ndarray:
@@ -92,9 +88,7 @@ def test_imageio_reads_8_bit_pictures(tmp_path: Path, suffix: str, channels: int
 def test_pictures_that_imageio_writes_are_read(tmp_path: Path, suffix: str) -> None:
     pixels = rounded(a_picture(9, 14, 3).pixels)
     iio.imwrite(tmp_path / f"a{suffix}", pixels)
-    assert (
-        np.abs(read_picture(tmp_path / f"a{suffix}").astype(int) - pixels.astype(int) * 257).mean() < 3 * 257
-    )
+    assert np.abs(read_picture(tmp_path / f"a{suffix}").astype(int) - pixels.astype(int) * 257).mean() < 3 * 257
 
 
 @settings(max_examples=60, deadline=None)
@@ -137,9 +131,7 @@ def test_png_bands_join_without_a_seam(tmp_path: Path, bits: int, monkeypatch: p
 def test_16_bit_png_is_hardly_larger_than_libpngs(tmp_path: Path) -> None:
     picture = a_picture(300, 400, 3)
     write_picture(tmp_path / "a.png", replace(picture, recorded=()))
-    assert (tmp_path / "a.png").stat().st_size < 1.02 * len(
-        imagecodecs.png_encode(picture.pixels, level=6)
-    ) + 2000
+    assert (tmp_path / "a.png").stat().st_size < 1.02 * len(imagecodecs.png_encode(picture.pixels, level=6)) + 2000
 
 
 def test_tiff_is_zstd_with_predictor(tmp_path: Path) -> None:
@@ -163,11 +155,7 @@ def test_threads_write_what_one_thread_writes(tmp_path: Path) -> None:
     for name in names:
         write_picture(tmp_path / "alone" / name, a_picture(50, 60, 3, seed=int(name[0])))
     with ThreadPoolExecutor(4) as pool:
-        list(
-            pool.map(
-                lambda name: write_picture(tmp_path / name, a_picture(50, 60, 3, seed=int(name[0]))), names
-            )
-        )
+        list(pool.map(lambda name: write_picture(tmp_path / name, a_picture(50, 60, 3, seed=int(name[0]))), names))
     for name in names:
         assert (tmp_path / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
 
@@ -265,9 +253,7 @@ class TestReadPicture:
     def test_planar_and_tiled_tiffs(self, tmp_path: Path) -> None:
         pixels = a_picture(20, 30, 3).pixels
         planes = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
-        tifffile.imwrite(
-            tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate", tile=(16, 16)
-        )
+        tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate", tile=(16, 16))
         np.testing.assert_array_equal(read_picture(tmp_path / "a.tif"), pixels)
 
     def test_a_jpeg_is_turned_upright(self, tmp_path: Path) -> None:

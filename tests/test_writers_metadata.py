@@ -48,9 +48,7 @@ def exif_of(path: Path) -> Image.Exif:
     if path.suffix in (".tif", ".dng"):
         exif.load(path.read_bytes())
     elif path.suffix == ".jxl":
-        (content,) = [
-            content for name, _, content in _boxes(memoryview(path.read_bytes())) if name == b"Exif"
-        ]
+        (content,) = [content for name, _, content in _boxes(memoryview(path.read_bytes())) if name == b"Exif"]
         assert content[:4] == bytes(4)
         exif.load(bytes(content[4:]))
     else:
@@ -60,9 +58,7 @@ def exif_of(path: Path) -> Image.Exif:
     return exif
 
 
-def written(
-    folder: Path, suffix: str, metadata: Metadata, channels: int = 3, bits: int | None = None
-) -> Path:
+def written(folder: Path, suffix: str, metadata: Metadata, channels: int = 3, bits: int | None = None) -> Path:
     pixels = np.linspace(0, 65535, 12 * 10 * channels).astype(np.uint16).reshape(12, 10, channels)
     linear = LinearImage(np.repeat(pixels[..., :1], 3, axis=2), TO_SRGB, WB)
     path = folder / f"a{suffix}"
@@ -79,9 +75,7 @@ def test_every_format_carries_the_metadata(tmp_path: Path, suffix: str) -> None:
     # Pillow reads these fields as Latin-1; the bytes are UTF-8.
     assert exif[Base.Artist].encode("latin-1").decode("utf-8") == "Zoë"
     detail = exif.get_ifd(IFD.Exif)
-    assert Fraction(detail[Base.ExposureTime].numerator, detail[Base.ExposureTime].denominator) == Fraction(
-        1, 30
-    )
+    assert Fraction(detail[Base.ExposureTime].numerator, detail[Base.ExposureTime].denominator) == Fraction(1, 30)
     assert float(detail[Base.FNumber]) == 2.8 and float(detail[Base.FocalLength]) == 35.5
     assert detail[Base.ISOSpeedRatings] == 3200
     assert detail[Base.LensModel] == METADATA.lens and detail[Base.DateTimeOriginal] == METADATA.taken_at
@@ -177,9 +171,7 @@ class TestProfile:
         theirs = ImageCms.createProfile("sRGB")
         pixels = np.random.default_rng(0).integers(0, 256, (64, 64, channels), dtype=np.uint8)
         image = Image.fromarray(pixels if channels == 3 else pixels[..., 0])
-        transform = ImageCms.buildTransform(
-            ours, theirs, image.mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC
-        )
+        transform = ImageCms.buildTransform(ours, theirs, image.mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC)
         converted = ImageCms.applyTransform(image, transform)
         assert converted is not None
         assert np.abs(np.asarray(converted).astype(int) - pixels).max() <= 1
@@ -196,9 +188,7 @@ class TestProfile:
     @pytest.mark.parametrize("channels", [3, 1])
     def test_16_bit_jpeg_xl_does_not_claim_linear_light(self, tmp_path: Path, channels: int) -> None:
         path = written(tmp_path, ".jxl", METADATA, channels)
-        (codestream,) = [
-            content for name, _, content in _boxes(memoryview(path.read_bytes())) if name == b"jxlc"
-        ]
+        (codestream,) = [content for name, _, content in _boxes(memoryview(path.read_bytes())) if name == b"jxlc"]
         bits = _Bits(bytes(codestream[:64]), 2)
         assert bits.take(1) == 0  # 12 and 10 are not multiples of 8
         assert (bits.choose((1, 9), (1, 13), (1, 18), (1, 30)), bits.take(3)) == (12, 0)
@@ -215,9 +205,7 @@ class TestProfile:
 
 class TestLinearDng:
     @staticmethod
-    def picture(
-        to_srgb: np.ndarray | None, wb: tuple[float, float, float], metadata: Metadata = METADATA
-    ) -> Picture:
+    def picture(to_srgb: np.ndarray | None, wb: tuple[float, float, float], metadata: Metadata = METADATA) -> Picture:
         """Ramps, saturated and dim colours, one clipped white patch; encoded as enhance would."""
         generator = np.random.default_rng(3)
         colours = generator.uniform(0, 0.9, (8, 12, 3)) * generator.uniform(0.02, 1, (8, 12, 1))
@@ -225,9 +213,7 @@ class TestLinearDng:
         pixels[:8, :8] = 1
         balanced = np.rint(pixels * 65535).astype(np.uint16)
         srgb = balanced / np.float32(65535) @ (np.eye(3) if to_srgb is None else to_srgb).T
-        return Picture(
-            to_encoded(srgb.astype(np.float32)), metadata, RECORDED, LinearImage(balanced, to_srgb, wb)
-        )
+        return Picture(to_encoded(srgb.astype(np.float32)), metadata, RECORDED, LinearImage(balanced, to_srgb, wb))
 
     @pytest.mark.parametrize("wb", [WB, (1.0, 1.0, 1.0), (1.0, 1.4, 2.6)])
     @pytest.mark.parametrize("to_srgb", [TO_SRGB, np.eye(3, dtype=np.float32), None])

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from lowlight import __version__
+from lowlight.cli.cache import cache_command
+from lowlight.cli.check_pairs import check_pairs_command
 from lowlight.cli.demo import demo
 from lowlight.cli.enhance import enhance
 from lowlight.cli.eval import evaluate_command
@@ -60,6 +62,8 @@ app.command("demo")(demo)
 app.command("eval")(evaluate_command)
 app.command("train")(train_command)
 app.command("pack")(pack)
+app.command("cache")(cache_command)
+app.command("check-pairs")(check_pairs_command)
 
 
 def main() -> None:

@@ -1,14 +1,12 @@
 """`lowlight enhance`: dark RAW photos in, bright pictures out."""
 
-import codecs
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lowlight.cli.enhance_output import Report
+from lowlight.cli.enhance_values import balance_value, crop_value, format_suffix, listed_names, ratio_value
 from lowlight.core.errors import UsageError
 
 SELECT, PICTURE, LIGHT, NETWORK = "Which photos", "The picture", "Light and colour", "Network and machine"
@@ -217,13 +215,12 @@ def enhance(
     """
     from lowlight.workflows.stopping import stop_on_signal
 
+    if out is None:
+        raise UsageError("say where the pictures go with -o FOLDER (or -o FILE for one photo)")
+    names = listed_names(paths or [], from_file)
+    if not names:
+        raise UsageError("name at least one RAW file or folder")
     with stop_on_signal() as stop:
-        if out is None:
-            raise UsageError("say where the pictures go with -o FOLDER (or -o FILE for one photo)")
-        names = _names(paths or [], from_file)
-        if not names:
-            raise UsageError("name at least one RAW file or folder")
-
         from lowlight.core.compute import keep_freed_memory
 
         keep_freed_memory()
@@ -237,14 +234,14 @@ def enhance(
         tiling = choose_tiling(strategy, stride=stride, overlap=overlap, merge=merge, power=power)
         options = EnhanceOptions(
             out=out,
-            suffix=_suffix(image_format),
+            suffix=format_suffix(image_format),
             weights=_weights(context, weights, model),
-            ratio=_ratio(ratio),
+            ratio=ratio_value(ratio),
             ev=ev,
-            wb=_balance(wb),
+            wb=balance_value(wb),
             black=black,
             white=white,
-            crop=_crop(crop),
+            crop=crop_value(crop),
             overwrite=overwrite,
             dry_run=dry_run,
             contact_sheet=contact_sheet,
@@ -279,62 +276,3 @@ def _weights(context: typer.Context, weights: Path | None, model: str | None) ->
     if sources[0] == sources[1]:
         raise UsageError("give either --weights or --model, not both")
     return weights if sources[0] == "COMMANDLINE" else model
-
-
-def _names(paths: list[str], from_file: Path | None) -> list[str]:
-    names: list[str] = []
-    for path in paths:
-        names += _lines(_stdin()) if path == "-" else [path]
-    if from_file is not None:
-        try:
-            names += _lines(_stdin() if str(from_file) == "-" else from_file.read_bytes())
-        except OSError as error:
-            raise UsageError(f"cannot read the list {from_file}: {error.strerror}") from error
-    return [name for name in names if name.strip()]
-
-
-def _stdin() -> bytes:
-    return sys.stdin.buffer.read()
-
-
-def _lines(listed: bytes) -> list[str]:
-    """File names, one per line or each ended by a zero byte, as they are on disk."""
-    text = os.fsdecode(listed.removeprefix(codecs.BOM_UTF8))
-    return text.split("\0") if "\0" in text else [line.removesuffix("\r") for line in text.split("\n")]
-
-
-def _suffix(text: str | None) -> str | None:
-    return None if text is None else "." + text.strip().lower().lstrip(".")
-
-
-def _ratio(text: str) -> str | float:
-    if text in ("auto", "same"):
-        return text
-    return _numbers(text, 1, "--ratio", "auto, same or a number above 0")[0]
-
-
-def _balance(text: str) -> str | tuple[float, float, float]:
-    if text in ("camera", "auto", "daylight"):
-        return text
-    r, g, b = _numbers(text, 3, "--wb", "camera, auto, daylight or three gains above 0, as in 2.1,1,1.6")
-    return r, g, b
-
-
-def _crop(text: str | None) -> tuple[int, int, int, int] | None:
-    if text is None:
-        return None
-    values = _numbers(text, 4, "--crop", "X,Y,W,H in whole pixels")
-    if any(value != int(value) for value in values):
-        raise UsageError(f"--crop is {text!r}; expected X,Y,W,H in whole pixels")
-    x, y, width, height = (int(value) for value in values)
-    return x, y, width, height
-
-
-def _numbers(text: str, count: int, option: str, wanted: str) -> list[float]:
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) != count or not all(abs(value) < 1e9 for value in values):
-        raise UsageError(f"{option} is {text!r}; expected {wanted}")
-    return values

@@ -80,7 +80,7 @@ class Report:
             line += f"  x{row['ratio']:.3g} ({row['ratio_source']}), {row['seconds']:.1f} s{self._remaining()}"
         typer.echo(line)
         for note in row["notes"] if row["status"] == "done" else ():
-            typer.echo(f"         {note}", err=True)
+            typer.echo(f"note     {place} {row['file']}: {note}", err=True)
 
     def summary(self) -> None:
         """Say how it went, and what an interrupted run leaves to do."""

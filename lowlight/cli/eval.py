@@ -1,29 +1,35 @@
 """`lowlight eval`: how close enhanced pictures are to the truth."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+from lowlight.cli.eval_tables import print_problems, print_report, print_reports, with_progress
 from lowlight.core.errors import UsageError
 
-if TYPE_CHECKING:
-    from lowlight.workflows.evaluate import Progress
-
-_TITLES = {"psnr": "PSNR dB", "ssim": "SSIM", "mae": "MAE", "colour_error": "colour"}
-_DIGITS = {"psnr": 2, "ssim": 4, "mae": 4, "colour_error": 2}
+ROW_SUFFIXES = (".jsonl", ".csv")
 
 
 def evaluate_command(
     context: typer.Context,
-    manifest: Annotated[
+    data: Annotated[
         Path | None,
-        typer.Argument(metavar="MANIFEST", help="CSV of pairs: scene,split,dark,bright,ratio,iso,burst_index."),
+        typer.Argument(
+            metavar="MANIFEST",
+            help="CSV of pairs (scene,split,dark,bright,ratio,iso,burst_index), or a folder with SID's file names.",
+        ),
     ] = None,
     weights: Annotated[
-        Path | None,
-        typer.Option("--weights", metavar="FILE", envvar="LOWLIGHT_WEIGHTS", help="Weights file to score."),
+        list[Path] | None,
+        typer.Option(
+            "--weights",
+            metavar="FILE",
+            envvar="LOWLIGHT_WEIGHTS",
+            help="Weights file to score; repeat it to compare several. The files of a quoted pattern are versions of "
+            "one model.",
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -33,6 +39,51 @@ def evaluate_command(
         Literal["amplified", "wavelet"] | None,
         typer.Option(envvar="LOWLIGHT_BASELINE", help="Score a classical method instead of a network."),
     ] = None,
+    protocol: Annotated[
+        Literal["half", "paper", "first-frame", "562", "patches"],
+        typer.Option(
+            envvar="LOWLIGHT_PROTOCOL",
+            help="half: packed size, as the thesis. paper: full size, every pair, rounded to 8 bits. first-frame: so, "
+            "first of each burst. 562: so, without the misaligned scenes. patches: unmerged tiles.",
+        ),
+    ] = "half",
+    size: Annotated[
+        Literal["half", "full"] | None,
+        typer.Option(
+            envvar="LOWLIGHT_SIZE",
+            help="Compare at half the sensor's size (2x2 means), or at full size, whatever the protocol says.",
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(envvar="LOWLIGHT_SPLIT", help="train, val or test; default all of a manifest, test of a folder."),
+    ] = None,
+    exclude: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", envvar="LOWLIGHT_EXCLUDE", help="Leave out the scenes, files and pairs it lists."),
+    ] = None,
+    include_misaligned: Annotated[
+        bool,
+        typer.Option(
+            "--include-misaligned", envvar="LOWLIGHT_INCLUDE_MISALIGNED", help="Keep SID's misaligned scenes."
+        ),
+    ] = False,
+    versions: Annotated[
+        bool,
+        typer.Option(
+            "--versions",
+            envvar="LOWLIGHT_VERSIONS",
+            help="Mean and deviation over all weights of the same model, configuration and objective.",
+        ),
+    ] = False,
+    oracle_posterior: Annotated[
+        bool,
+        typer.Option(
+            "--oracle-posterior",
+            envvar="LOWLIGHT_ORACLE_POSTERIOR",
+            help="Also score pictures whose latent comes from the truth.",
+        ),
+    ] = False,
     json_file: Annotated[
         Path | None,
         typer.Option(
@@ -42,10 +93,33 @@ def evaluate_command(
             help="Write rows, mean and settings to FILE; - for the standard output.",
         ),
     ] = None,
-    size: Annotated[
-        Literal["half", "full"],
-        typer.Option(envvar="LOWLIGHT_SIZE", help="Compare at half the sensor's size (2x2 means), or at full size."),
-    ] = "half",
+    rows_files: Annotated[
+        list[Path] | None,
+        typer.Option("--rows", metavar="FILE", envvar="LOWLIGHT_ROWS", help="Write the rows to FILE.jsonl or .csv."),
+    ] = None,
+    report_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="DIR",
+            envvar="LOWLIGHT_REPORT",
+            help="Write DIR/index.html: tables, plots and a slider for each photo, in one file.",
+        ),
+    ] = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--run", metavar="DIR", envvar="LOWLIGHT_RUN", help="Training run whose loss curves the report shows."
+        ),
+    ] = None,
+    strategies: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all|NAME,...",
+            envvar="LOWLIGHT_STRATEGIES",
+            help="Compare tilings: all four, or some with commas between; seconds of predicting and merging apart.",
+        ),
+    ] = None,
     strategy: Annotated[
         Literal["baseline", "faster1", "faster2", "fastest"],
         typer.Option(envvar="LOWLIGHT_STRATEGY", help="Named grid and merge, from most careful to fastest."),
@@ -80,131 +154,99 @@ def evaluate_command(
         ),
     ] = None,
 ) -> None:
-    """Score a network on the pairs of MANIFEST, or two folders of pictures: PSNR, SSIM, MAE and colour error.
+    """Score networks on pairs of a dark and a bright frame, or two folders of pictures: PSNR, SSIM, MAE, colour error.
 
     Each dark frame is enhanced by its pair's ratio and compared with the bright picture.
 
     Exit code 1 says that some pairs could not be scored.
     """
-    if (manifest is None) == (pictures is None):
+    if (data is None) == (pictures is None):
         raise UsageError("Name either a MANIFEST of pairs or two folders with --pictures A B.")
+    if pictures is not None and (report_folder or rows_files):
+        raise UsageError("--report and --rows are about pairs; --pictures has a table and --json.")
     to_stdout = json_file is not None and str(json_file) == "-"
-    if json_file is not None and not to_stdout and not json_file.resolve().parent.is_dir():
-        raise UsageError(f"There is no folder {json_file.resolve().parent} to write {json_file.name} into.")
+    _expect_folders([*([] if json_file is None or to_stdout else [json_file]), *(rows_files or [])])
+    for path in rows_files or []:
+        if path.suffix.lower() not in ROW_SUFFIXES:
+            raise UsageError(f"{path} has the suffix {path.suffix!r}; rows are written as {' or '.join(ROW_SUFFIXES)}.")
     from lowlight.core.compute import keep_freed_memory
     from lowlight.ops.strategies import choose_tiling
-    from lowlight.workflows.evaluate import (
-        EvaluateOptions,
-        evaluate,
-        evaluate_pictures,
-        report_json,
-        write_report,
-    )
+    from lowlight.workflows.evaluate import report_json, several_reports, write_report
+    from lowlight.workflows.evaluation import Request, run_evaluation
+    from lowlight.workflows.methods import EvaluateOptions
+    from lowlight.workflows.pair_lists import Selection
+    from lowlight.workflows.picture_folders import evaluate_pictures
 
+    parts = {"stride": stride, "overlap": overlap, "merge": merge, "power": power}
+    if strategies is not None and any(value is not None for value in parts.values()):
+        raise UsageError("--strategies names whole tilings; leave out --stride, --overlap, --merge and --power.")
+    tiling = choose_tiling(strategy, **parts)  # type: ignore[arg-type]
+    outcome = None
     if pictures is not None:
-        report = _with_progress(lambda tick: evaluate_pictures(*pictures, progress=tick))
+        report: dict[str, Any] = with_progress(lambda tick: evaluate_pictures(*pictures, progress=tick))
+        reports: Sequence[dict[str, Any]] = [report]
     else:
-        assert manifest is not None
-        tiling = choose_tiling(
-            strategy,
-            stride=stride,
-            overlap=overlap,
-            merge=merge,
-            power=power,
-        )
-        options = EvaluateOptions(
+        assert data is not None
+        request = Request(
+            data=data,
             weights=_named_weights(context, weights, model, baseline),
-            baseline=baseline,
-            size=size,
-            tiling=tiling,
-            precision=precision,
-            device=device,
-            batch=batch,
+            options=EvaluateOptions(
+                baseline=baseline,
+                protocol=protocol,
+                size=size,
+                tiling=tiling,
+                precision=precision,
+                device=device,
+                batch=batch,
+                oracle=oracle_posterior,
+            ),
+            selection=Selection(split=split, exclude=exclude, include_misaligned=include_misaligned),
+            strategies=strategies,
+            versions=versions,
+            rows=tuple(rows_files or ()),
+            page=report_folder,
+            runs=tuple(runs or ()),
         )
         keep_freed_memory()
-        report = _with_progress(lambda tick: evaluate(manifest, options, tick))
+        outcome = with_progress(lambda tick: run_evaluation(request, tick))
+        reports = outcome.reports
+        report = reports[0] if len(reports) == 1 else several_reports(reports, outcome.versions)
     if json_file is not None and not to_stdout:
         write_report(json_file, report)
     if to_stdout:
         typer.echo(report_json(report), nl=False)
+    elif len(reports) == 1:
+        print_report(report)
     else:
-        _print_report(report)
-    _print_problems(report)
-    if report["mean"]["failed"]:
+        print_reports(reports, report["versions"])
+    if outcome and outcome.page:
+        typer.echo(f"report: {outcome.page}", err=True)
+    for each in reports:
+        print_problems(each)
+    if any(each["mean"]["failed"] for each in reports):
         raise typer.Exit(1)
 
 
+def _expect_folders(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if not path.resolve().parent.is_dir():
+            raise UsageError(f"There is no folder {path.resolve().parent} to write {path.name} into.")
+
+
 def _named_weights(
-    context: typer.Context, weights: Path | None, model: str | None, baseline: str | None
-) -> str | Path | None:
-    """Choose what to score: the command line beats the environment, and only one of the three may be left."""
-    given = {"weights": weights, "model": model, "baseline": baseline}
+    context: typer.Context, weights: Sequence[Path] | None, model: str | None, baseline: str | None
+) -> tuple[Path, ...]:
+    """Choose what to score: the command line beats the environment, and only one of the three may be left.
+
+    A shipped model's name is given as a path without a suffix; nothing is the default model, or the baseline.
+    """
+    given = {"weights": weights or None, "model": model, "baseline": baseline}
     named = {name: value for name, value in given.items() if value is not None}
     sources = {name: context.get_parameter_source(name) for name in named}
     typed = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
     left = typed or list(named)
     if len(left) > 1:
         raise UsageError(f"Only one of {' and '.join(f'--{name}' for name in left)} can be scored at a time.")
-    return None if not left or left[0] == "baseline" else given[left[0]]
-
-
-def _with_progress(work: "Callable[[Progress], dict[str, Any]]") -> dict[str, Any]:
-    """Run `work` with a progress line on the standard error, gone when it is done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    errors = Console(stderr=True)
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-        return work(lambda done, total: bar.update(task, completed=done, total=total))
-
-
-def _print_report(report: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    rows, mean = report["rows"], report["mean"]
-    names = [name for name in ("dark", "scene", "ratio", "picture", "reference") if name in rows[0]]
-    table = Table(caption=_caption(report))
-    for name in names:
-        table.add_column(name, justify="right" if name == "ratio" else "left", overflow="fold")
-    for title in _TITLES.values():
-        table.add_column(title, justify="right", no_wrap=True)
-    for row in rows:
-        # Text, not str: names from a manifest must not be read as markup.
-        about = [Text(f"{row[n]:g}" if isinstance(row[n], float) else str(row[n] or "")) for n in names]
-        table.add_row(*about, *_measures(row))
-    table.add_section()
-    first = f"mean of {mean['count']}"
-    table.add_row(first, *[""] * (len(names) - 1), *_measures(mean), style="bold")
-    Console().print(table)
-
-
-def _caption(report: dict[str, Any]) -> str:
-    settings, mean = report["settings"], report["mean"]
-    about = "Colour is the CIEDE2000 error of 32x32 block means."
-    if mean["infinite_psnr"]:
-        about += f" {mean['infinite_psnr']} identical pairs (infinite PSNR) are not in the mean PSNR."
-    if "size" in settings:
-        what = settings.get("baseline") or settings["weights"]
-        about = f"{what}, compared at {settings['size']} size. {about}"
-    return about
-
-
-def _measures(row: dict[str, Any]) -> list[str]:
-    if "error" in row:
-        return ["failed", "", "", ""]
-    return ["-" if row[name] is None else f"{row[name]:.{_DIGITS[name]}f}" for name in _TITLES]
-
-
-def _print_problems(report: dict[str, Any]) -> None:
-    """Say on the standard error which rows failed and which pictures had no partner."""
-    for row in report["rows"]:
-        if "error" in row:
-            typer.echo(f"{row.get('dark') or row.get('picture')}: {row['error']}", err=True)
-    for side, names in report.get("unmatched", {}).items():
-        if names:
-            folder = report["settings"][side]
-            typer.echo(f"not scored, no partner of that name for {', '.join(names)} in {folder}", err=True)
+    if not left or left[0] == "baseline":
+        return ()
+    return tuple(weights or ()) if left[0] == "weights" else (Path(model or ""),)

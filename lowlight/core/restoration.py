@@ -63,6 +63,7 @@ class ModelTraits:
     input_colour: InputColour = "raw"
     output_colour: OutputColour = "srgb"
     base: BasePicture = "none"
+    halo: int = 0  # outer packed pixels of a tile that suffer from its border
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 
 from lowlight.core.restoration import Batch, ModelTraits
 from lowlight.data.photos import open_photos
+from lowlight.data.real_pairs import RealPairsConfig, open_real_pairs
 from lowlight.data.synthetic import SyntheticConfig, SyntheticSource
 
 
@@ -42,4 +43,5 @@ def _synthetic(
 
 DATASETS: dict[str, Entry] = {
     "synthetic": Entry(SyntheticConfig, _synthetic, "dark RAW made from clean photos and procedural scenes"),
+    "pairs": Entry(RealPairsConfig, open_real_pairs, "real pairs: a cache, a manifest or a folder with SID's names"),
 }

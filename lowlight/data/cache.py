@@ -9,7 +9,7 @@ what lies above white is clipped.
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,12 +56,18 @@ class FrameRecord:
     iso: float | None = None
     camera: str | None = None
 
-    @property
-    def gains(self) -> PerColour:
-        """White-balance gains with minimum 1, in colour-index order."""
-        smallest = min(self.wb)
-        r, g1, b, g2 = (gain / smallest for gain in self.wb)
-        return r, g1, b, g2
+    def outline(self) -> RawFrame:
+        """Give the frame without its pixels: a mosaic of zeros that takes no memory."""
+        return RawFrame(
+            mosaic=np.broadcast_to(np.zeros((), np.uint16), self.size),
+            pattern=self.pattern,
+            black=self.black,
+            white=self.white,
+            wb=self.wb,
+            wb_source=self.wb_source,
+            camera_to_srgb=self.matrix,
+            metadata=Metadata(exposure_s=self.exposure_s, iso=self.iso, model=self.camera),
+        )
 
     @property
     def matrix(self) -> npt.NDArray[np.float32] | None:
@@ -143,7 +149,7 @@ class PairCache:
 
     def only(self, rows: Sequence[PairRow]) -> "PairCache":
         """Make a cache of some of the pairs, in the same order."""
-        kept = {id(row) for row in rows}
+        kept = {id(row) for row in rows}  # two pairs may look the same
         pairs = tuple(p for p, row in zip(self.index.pairs, self._rows, strict=True) if id(row) in kept)
         index = self.index
         return PairCache(
@@ -153,16 +159,13 @@ class PairCache:
 
     def pair(self, index: int) -> Pair:
         """Give a pair as evaluation takes it: the frame as an RGGB mosaic of black 0 and white 65535."""
-        row, record = self._rows[index], self.record(index)
-        frame = RawFrame(
+        row = self._rows[index]
+        frame = replace(
+            self.record(index).outline(),
             mosaic=unpack(np.array(self.frame(index))),
             pattern=RGGB,
             black=(0.0,) * 4,
             white=(float(SCALE),) * 4,
-            wb=record.wb,
-            wb_source=record.wb_source,
-            camera_to_srgb=record.matrix,
-            metadata=Metadata(exposure_s=record.exposure_s, iso=record.iso, model=record.camera),
         )
         return Pair(row.dark.name, row.scene, frame, np.array(self.truth(index)), self.ratio(index))
 

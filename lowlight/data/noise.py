@@ -34,9 +34,9 @@ class NoiseConfig:
     poor_sensor_share: float = 0.15  # of sensors whose read noise is 1 to 5 times larger
     tail: tuple[float, float] = (-0.12, 0.14)  # Tukey lambda shape: 0.14 nearly normal, lower: heavier tails
     row: tuple[float, float] = (0.02, 0.25)  # row noise as a fraction of read noise, log
-    black_mean: float = -0.35  # mean of the black error all colours share, in read noises: dark frames run low
+    black_mean: float = -0.55  # mean of the black error all colours share, in read noises: dark frames run low
     black_common: float = 0.4  # deviation of that error
-    black_colour: float = 0.35  # deviation of each colour's own black error, in read noises
+    black_colour: float = 0.25  # deviation of each colour's own black error, in read noises
     prnu: float = 0.006  # deviation of the pixels' sensitivity
     hot_share: float = 3e-5  # share of hot pixels, at most
     steps_dn: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0, 4.0, 4.0, 16.0)  # converters of 14, 12, 10 bits

@@ -1,6 +1,8 @@
 """Pairs of a dark RAW and its bright picture: the CSV manifest, and pairs ready for scoring."""
 
 import csv
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,3 +139,9 @@ def fit_truth(truth: npt.NDArray[np.uint16], frame: RawFrame, name: Path) -> npt
         f"{name} is {truth.shape[1]}x{truth.shape[0]} but the dark frame is {width}x{height}; "
         "expected the same size or half of it"
     )
+
+
+def list_sha256(pairs: Iterable[tuple[str, str]]) -> str:
+    """Hash a list of pairs, given as scenes and dark file names, in any order."""
+    lines = sorted(f"{scene}/{dark}" for scene, dark in pairs)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,16 +1,12 @@
 """Training on real pairs: windows of dark frames and of their truths, flipped alike.
 
-A patch is the thesis': a scene, one of its dark frames, a uniform corner, three coin flips. Where the picture has
-packed size the packed planes are flipped, as the thesis does. Where it has the sensor's size a flipped plane would
-lie beside its truth by a pixel, so the mosaic itself is flipped and cut again from a red pixel on.
-Every item is a pure function of the seed, the step and its place in the batch.
+A patch is the thesis': a scene, one of its dark frames, a uniform corner, three coin flips. Every item is a pure
+function of the seed, the step and its place in the batch.
 """
 
-import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,33 +17,13 @@ from lowlight.core.errors import ConfigError, DataError
 from lowlight.core.photo import RGGB
 from lowlight.core.restoration import Batch, ModelTraits
 from lowlight.data.batches import as_batch
-from lowlight.data.cache import (
-    FrameRecord,
-    PairCache,
-    digest_of,
-    frame_record,
-    is_cache,
-    npy_bytes,
-    open_cache,
-    source_file,
-)
-from lowlight.data.decoding import (
-    SCALE,
-    Pixels,
-    TruthSize,
-    decode_frame,
-    decode_truth,
-    dequantise,
-    pair_ratio,
-    unpack,
-)
-from lowlight.data.pairs import PairRow
+from lowlight.data.cache import FrameRecord, is_cache, npy_bytes, open_cache
+from lowlight.data.pair_stores import MemoryPairs, PairStore
 from lowlight.data.sid import Burst, choose_rows, open_pairs, read_exclude_file
+from lowlight.data.windows import Flips, mosaic_window, packed_window
 from lowlight.ops.color import apply_matrix, decode, encode, luma
 from lowlight.ops.exposure import packed_to_rgb
-from lowlight.raw.bayer import plane_offsets
-
-logger = logging.getLogger(__name__)
+from lowlight.raw.bayer import packed_size
 
 Task = Literal["main", "gray", "srgb"]
 CHANNELS: dict[Task, tuple[int, int]] = {"main": (4, 3), "gray": (4, 1), "srgb": (3, 3)}
@@ -63,38 +39,6 @@ class RealPairsConfig:
     burst: Burst = "first"  # first: only frames with index 0 in their burst, as the set's authors do; any: all
     exclude: Path | None = None  # file of scenes, files or pairs to leave out, one a line
     srgb_amplify: Literal["linear", "encoded"] = "linear"  # where task srgb amplifies: in light, or as stored
-
-
-class PairStore(Protocol):
-    """Where a training reads windows of frames and truths from."""
-
-    truth_size: TruthSize
-
-    @property
-    def rows(self) -> Sequence[PairRow]:
-        """The pairs; their position is the index the other methods take."""
-        ...
-
-    def record(self, index: int) -> FrameRecord:
-        """What is known of the dark frame of a pair."""
-        ...
-
-    def ratio(self, index: int) -> float:
-        """Give the amplification of a pair."""
-        ...
-
-    def frame(self, index: int) -> Pixels:
-        """Open the packed dark frame `[h, w, 4]`."""
-        ...
-
-    def truth(self, index: int) -> Pixels:
-        """Open the truth `[h, w, 3]` or `[2h, 2w, 3]`."""
-        ...
-
-    def digest(self) -> str:
-        """Hash what the pairs were decoded from into a short text."""
-        ...
-
 
 
 class RealPairs:
@@ -115,9 +59,7 @@ class RealPairs:
     ) -> None:
         _check_traits(traits, config.task)
         if traits.upscale == 2 and store.truth_size != "full":
-            raise ConfigError(
-                "a network that gives full size needs full-size truths; make the cache with --truth full"
-            )
+            raise ConfigError("a network that gives full size needs full-size truths; make the cache with --truth full")
         self.store, self.traits, self.config = store, traits, config
         self.batch_size, self.seed = batch, seed
         self.device = device or torch.device("cpu")
@@ -141,12 +83,11 @@ class RealPairs:
         """Make the training items of one step, on the source's device."""
         first = step * self.batch_size
         items = [self._item(number) for number in range(first, first + self.batch_size)]
-        packed, truth = (torch.from_numpy(np.stack(arrays)).to(self.device) for arrays in (
-            [item.packed for item in items], [item.truth for item in items]
-        ))
+        packed = torch.from_numpy(np.stack([item.packed for item in items])).to(self.device)
+        truth = torch.from_numpy(np.stack([item.truth for item in items])).to(self.device)
         records = [self.store.record(item.index) for item in items]
         ratio = torch.tensor([self.store.ratio(item.index) for item in items], device=self.device)
-        gains = torch.tensor([record.gains for record in records], device=self.device)
+        gains = torch.tensor([record.outline().wb_gains for record in records], device=self.device)
         matrix = torch.from_numpy(np.stack([_matrix(record) for record in records])).to(self.device)
         target = self._target(truth, matrix)
         if self.config.task == "srgb":
@@ -180,12 +121,11 @@ class RealPairs:
         rng = np.random.default_rng((self.seed, 1, number))
         index = frames[int(rng.integers(len(frames)))]
         flips = Flips(*(bool(coin) for coin in rng.integers(2, size=3)))
-        stored, truth = self.store.frame(index), self.store.truth(index)
+        stored, truth, tile = self.store.frame(index), self.store.truth(index), self.traits.tile
         if self.traits.upscale == 2:
-            packed, target = _mosaic_window(stored, truth, self.traits.tile, flips, rng)
-        else:
-            packed, target = _packed_window(stored, truth, self.traits.tile, flips, rng)
-        return _Item(index, packed, target)
+            return _Item(index, *mosaic_window(stored, truth, tile, flips, rng))
+        scale = 2 if self.store.truth_size == "full" else 1
+        return _Item(index, *packed_window(stored, truth, scale, tile, flips, rng))
 
     def _order_of(self, epoch: int) -> npt.NDArray[np.int64]:
         if self._order is None or self._order[0] != epoch:
@@ -194,82 +134,11 @@ class RealPairs:
         return self._order[1]
 
 
-@dataclass(frozen=True)
-class Flips:
-    """Three coins of a patch, applied in this order."""
-
-    vertical: bool
-    horizontal: bool
-    transpose: bool
-
-    def apply(self, pixels: Pixels) -> Pixels:
-        """Flip an array `[H, W, ...]`."""
-        if self.vertical:
-            pixels = pixels[::-1]
-        if self.horizontal:
-            pixels = pixels[:, ::-1]
-        return pixels.swapaxes(0, 1) if self.transpose else pixels
-
-
 @dataclass(frozen=True, eq=False)
 class _Item:
     index: int
     packed: npt.NDArray[np.float32]  # [4, t, t]
     truth: npt.NDArray[np.float32]  # [3, u*t, u*t]
-
-
-def _packed_window(
-    stored: Pixels, truth: Pixels, tile: int, flips: Flips, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Cut a window at packed size; a truth of full size is averaged to it as encoded values."""
-    scale = 2 if truth.shape[0] >= 2 * stored.shape[0] - 1 and truth.shape[0] > stored.shape[0] else 1
-    limit = [min(a, b // scale) for a, b in zip(stored.shape, truth.shape[:2], strict=False)]
-    (top, height), (left, width) = (_span(size, tile, rng) for size in limit)
-    dark = stored[top : top + height, left : left + width]
-    bright = truth[scale * top : scale * (top + height), scale * left : scale * (left + width)]
-    picture = bright.astype(np.float32) / np.float32(SCALE)
-    if scale == 2:
-        picture = (picture[0::2, 0::2] + picture[1::2, 0::2] + picture[0::2, 1::2] + picture[1::2, 1::2]) / 4
-    dark, picture = (flips.apply(mirror_to(part, tile, tile)) for part in (dark, picture))
-    return dequantise(dark), np.ascontiguousarray(picture.transpose(2, 0, 1))
-
-
-def _mosaic_window(
-    stored: Pixels, truth: Pixels, tile: int, flips: Flips, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Cut a window at the sensor's size.
-
-    A mirrored axis of an RGGB mosaic begins with green: one pixel is dropped there, so that the first is red again,
-    and the window needs one more at its far end. Transposing keeps red in the corner and swaps the greens.
-    """
-    spare = (int(flips.vertical), int(flips.horizontal))
-    (top, height), (left, width) = (
-        _span(size, tile + extra, rng) for size, extra in zip(stored.shape[:2], spare, strict=True)
-    )
-    mosaic = unpack(np.ascontiguousarray(stored[top : top + height, left : left + width]))
-    bright = truth[2 * top : 2 * (top + height), 2 * left : 2 * (left + width)]
-    # Mirroring about a pixel keeps the colours in step, as it does at the border of a frame.
-    full = tuple(2 * (tile + extra) for extra in spare)
-    mosaic, bright = (mirror_to(part, *full) for part in (mosaic, bright))
-    inside = tuple(slice(extra, extra + 2 * tile) for extra in spare)
-    mosaic, bright = flips.apply(mosaic[inside]), flips.apply(bright[inside])
-    planes = np.stack([mosaic[row::2, col::2] for row, col in plane_offsets(RGGB)], axis=-1)
-    return dequantise(planes), dequantise(bright)
-
-
-def _span(size: int, wanted: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Draw where a window begins, both ends included, and say how long it is: shorter on a small frame."""
-    if size <= wanted:
-        return 0, size
-    return int(rng.integers(size - wanted + 1)), wanted
-
-
-def mirror_to[T: np.generic](pixels: npt.NDArray[T], height: int, width: int) -> npt.NDArray[T]:
-    """Mirror `[H, W, ...]` about its last row and column up to a size, as often as that takes."""
-    below, right = max(height - pixels.shape[0], 0), max(width - pixels.shape[1], 0)
-    if not (below or right):
-        return pixels
-    return np.pad(pixels, ((0, below), (0, right), *((0, 0),) * (pixels.ndim - 2)), mode="reflect")
 
 
 def dark_srgb(
@@ -288,41 +157,52 @@ def dark_srgb(
     return (encode(rgb) * amount).clamp_(max=1)
 
 
-class MemoryPairs:
-    """A store that decodes each file when it is first asked for, and keeps it."""
+def open_real_pairs(
+    path: Path, traits: ModelTraits, config: RealPairsConfig, batch: int, seed: int, device: torch.device
+) -> RealPairs:
+    """Open a cache, or a manifest or folder of pairs small enough to be decoded into memory.
 
-    def __init__(self, rows: Sequence[PairRow], truth_size: TruthSize) -> None:
-        self.rows, self.truth_size = list(rows), truth_size
-        self._frames: dict[Path, tuple[Pixels, FrameRecord, Any]] = {}
-        self._truths: dict[Path, tuple[Pixels, float | None]] = {}
-        for row in self.rows:
-            for file in (row.dark, row.bright):
-                if not file.is_file():
-                    raise DataError(f"{file} is named as part of a pair but does not exist; exclude it or bring it")
+    Raises `DataError` where nothing is chosen, a file is missing or the decoded pairs would take more than 2 GiB.
+    """
+    exclude = read_exclude_file(config.exclude) if config.exclude else ()
+    split = config.split or None
+    store: PairStore
+    if is_cache(path):
+        cache = open_cache(path)
+        store = cache.only(choose_rows(cache.rows, path, split, burst=config.burst, exclude=exclude))
+    else:
+        rows = open_pairs(path, split, burst=config.burst, exclude=exclude)
+        store = MemoryPairs(rows, "full" if traits.upscale == 2 else "half")
+        forecast_bytes = _forecast_bytes(store)
+        if forecast_bytes > IN_MEMORY_BYTES:
+            raise DataError(
+                f"the {len(rows)} pairs of {path} would take about {forecast_bytes / 2**30:.1f} GiB of memory; decode "
+                f"them once with `lowlight cache {path} CACHE` and train from that folder"
+            )
+    return RealPairs(store, traits, config, batch, seed, device)
 
-    def record(self, index: int) -> FrameRecord:
-        """What is known of the dark frame of a pair."""
-        return self._decoded(index)[1]
 
-    def ratio(self, index: int) -> float:
-        """Give the amplification of a pair."""
-        self.truth(index)
-        row = self.rows[index]
-        return pair_ratio(row, self._decoded(index)[2], self._truths[row.bright][1])
+def _forecast_bytes(store: MemoryPairs) -> int:
+    """Estimate what decoding all takes, as if every frame had the size of the first."""
+    from lowlight.raw.render import visible_size
 
-    def frame(self, index: int) -> Pixels:
-        """Give the packed dark frame `[h, w, 4]`."""
-        return self._decoded(index)[0]
+    height, width = packed_size(visible_size(store.rows[0].dark), RGGB)
+    truths = npy_bytes((height, width, 3)) * (4 if store.truth_size == "full" else 1)
+    frames = npy_bytes((height, width, 4))
+    return len({row.dark for row in store.rows}) * frames + len({row.bright for row in store.rows}) * truths
 
-    def truth(self, index: int) -> Pixels:
-        """Give the truth `[h, w, 3]` or `[2h, 2w, 3]`."""
-        path = self.rows[index].bright
-        if path not in self._truths:
-            self._truths[path] = decode_truth(path, self._decoded(index)[2], self.truth_size)
-        return self._truths[path][0]
 
-    def digest(self) -> str:
-        """Hash what the pairs are decoded from into a short text."""
-        files = {file for row in self.rows for file in (row.dark, row.bright)}
-        hashes = {file: source_file(file, file.name).sha256 for file in files}
-        return digest_of((hashes[row.dark], hashes[row.bright]) for row in self.rows)
+def _check_traits(traits: ModelTraits, task: Task) -> None:
+    needed = CHANNELS[task]
+    if (traits.in_channels, traits.out_channels) != needed:
+        raise ConfigError(
+            f"task {task} needs a network with {needed[0]} channels in and {needed[1]} out, this one has "
+            f"{traits.in_channels} and {traits.out_channels}; set model.options.in_channels and out_channels"
+        )
+    if traits.output_colour != "srgb" and task == "srgb":
+        raise ConfigError("task srgb gives sRGB pictures; set model.options.output_colour to srgb")
+
+
+def _matrix(record: FrameRecord) -> npt.NDArray[np.float32]:
+    """Give camera colour to sRGB; colours of an unknown camera are taken for sRGB's."""
+    return np.eye(3, dtype=np.float32) if record.matrix is None else record.matrix

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from lowlight.core.errors import DataError
+from lowlight.data.cache import is_cache
 from lowlight.data.pairs import PairRow, read_manifest
 from lowlight.ops.exposure import RATIO_RANGE
 
@@ -62,6 +63,8 @@ def open_pairs(
     scene, a file's name (with or without suffix) or a pair (dark and bright name), as in an exclude file. Raises
     `DataError` where nothing is left. Files are not checked to be there.
     """
+    if is_cache(path):
+        raise DataError(f"{path} is a cache, which is for training and check-pairs; name the data it was made from")
     rows = read_sid_folder(path) if path.is_dir() else read_manifest(path)
     rows = [replace(row, split=_ALIASES.get(row.split, row.split)) for row in rows]
     return choose_rows(rows, path, split, burst=burst, exclude=exclude)

@@ -34,7 +34,7 @@ MODELS: dict[str, Entry] = {
         SidNetConfig,
         SidNet,
         "half the channels and a narrow bottleneck, for laptops",
-        {"base_channels": 16, "latent": 256, "init": "kaiming"},
+        {"base_channels": 16, "latent": 64, "init": "kaiming"},
     ),
     "pix2pix": Entry(Pix2PixConfig, Pix2Pix, "the thesis' Pix2Pix generator as a CVAE"),
 }

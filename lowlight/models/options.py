@@ -19,6 +19,7 @@ class RawModelOptions:
     input_colour: InputColour = "raw"  # raw: amplified only (thesis), wb: white-balanced too
     output_colour: OutputColour = "srgb"  # srgb (thesis), camera: balanced camera colour in LibRaw's curve
     base: BasePicture = "none"  # lowpass: the network's output is added to a coarse picture
+    halo: int = 0  # outer packed pixels of a tile to fade out where another tile covers them (thesis: 0)
     init: Init = "normal02"
 
     def __post_init__(self) -> None:
@@ -29,6 +30,8 @@ class RawModelOptions:
                 f"a model has {self.in_channels} input and {self.out_channels} output channels; "
                 "expected at least 1 and exactly 1 or 3"
             )
+        if not 0 <= self.halo < TILE_PX // 4:
+            raise ConfigError(f"halo is {self.halo}; it is 0 to {TILE_PX // 4 - 1} packed pixels")
         if self.base != "none" and (self.in_channels, self.out_channels) != (4, 3):
             raise ConfigError("a low-pass base needs packed RAW in (4 channels) and colour out (3)")
         if self.output_colour == "camera" and self.out_channels != 3:
@@ -44,4 +47,5 @@ class RawModelOptions:
             input_colour=self.input_colour,
             output_colour=self.output_colour,
             base=self.base,
+            halo=self.halo,
         )

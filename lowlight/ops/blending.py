@@ -15,19 +15,24 @@ Merge = Literal["idw", "feather"]
 FloatArray = npt.NDArray[np.float32]
 
 
-def tile_weights(tile_px: int, merge: Merge = "idw", power: float = 2.0) -> FloatArray:
+def tile_weights(tile_px: int, merge: Merge = "idw", power: float = 2.0, halo_px: int = 0) -> FloatArray:
     """Weight of each pixel of a tile, float32 `[tile_px, tile_px]`, positive, largest value 1.
 
     `idw`: distance to the centre `(tile_px - 1) / 2` to the power `-power`; for odd sizes the centre pixel's
-    distance is taken as 1/2. `feather`: a triangle along each axis; `power` is not used.
+    distance is taken as 1/2. `feather`: a triangle along each axis; `power` is not used. The outermost `halo_px`
+    pixels, which a network may get wrong because it sees zeros beyond them, are faded out on top (thesis: 0); where
+    no other tile covers them they still count alone.
     """
     offset = np.abs(np.arange(tile_px) - (tile_px - 1) / 2)
+    inside = tile_px / 2 - offset  # distance of a pixel's centre to the border: 1/2, 3/2, ...
     if merge == "feather":
-        profile = (tile_px / 2 - offset) / (tile_px / 2)
-        weights = np.outer(profile, profile)
+        weights = np.outer(inside, inside)
     else:
         distance = np.hypot(offset[:, None], offset[None, :])
         weights = np.maximum(distance, 0.5) ** -power
+    if halo_px:
+        fade = np.minimum(inside / halo_px, 1) ** 2
+        weights = weights * np.outer(fade, fade)
     return np.asarray(weights / weights.max(), dtype=np.float32)
 
 

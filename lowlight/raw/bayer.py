@@ -30,9 +30,7 @@ def packed_size(size: tuple[int, int], pattern: CfaPattern) -> tuple[int, int]:
 def plane_offsets(pattern: CfaPattern) -> tuple[tuple[int, int], ...]:
     """Row and column of each colour index inside the red-origin 2x2 block."""
     top, left = origin_padding(pattern)
-    where = {
-        pattern[(row + top) % 2][(col + left) % 2]: (row, col) for row in (0, 1) for col in (0, 1)
-    }
+    where = {pattern[(row + top) % 2][(col + left) % 2]: (row, col) for row in (0, 1) for col in (0, 1)}
     return tuple(where[colour] for colour in range(4))
 
 
@@ -52,9 +50,7 @@ def normalise(planes: Tensor, black: Tensor, white: Tensor, *, clip: bool = True
     return scaled.clamp_(min=0) if clip else scaled
 
 
-def pack(
-    frame: RawFrame, start: int = 0, stop: int | None = None, *, clip: bool = True
-) -> Tensor:
+def pack(frame: RawFrame, start: int = 0, stop: int | None = None, *, clip: bool = True) -> Tensor:
     """Packed rows `start` to `stop` of a frame, float32 `[4, stop - start, w]`, 0 = black, 1 = white.
 
     Only the asked rows are converted, so that a long frame can be read band by band.

@@ -42,9 +42,7 @@ def to_encoded(linear: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
     return _encode_table()[index.astype(np.int32)]
 
 
-def develop(
-    camera: npt.NDArray[np.uint16], camera_to_srgb: npt.NDArray[np.float32] | None
-) -> npt.NDArray[np.uint16]:
+def develop(camera: npt.NDArray[np.uint16], camera_to_srgb: npt.NDArray[np.float32] | None) -> npt.NDArray[np.uint16]:
     """Camera colour `[H, W, 3]` in LibRaw's curve to sRGB primaries in the same curve, uint16 both.
 
     Without a matrix the camera's colours are taken as they are.

@@ -161,8 +161,7 @@ def _from_cr3(file: BinaryIO) -> Metadata:
         position += size
     blocks = _boxes(_boxes(start).get(_CANON_UUID, b""))
     ifd0, exif, gps = (
-        dict(_tiff(io.BytesIO(blocks[name]))) if blocks.get(name) else {}
-        for name in (b"CMT1", b"CMT2", b"CMT4")
+        dict(_tiff(io.BytesIO(blocks[name]))) if blocks.get(name) else {} for name in (b"CMT1", b"CMT2", b"CMT4")
     )
     return metadata_from_tags(ifd0, exif, gps)
 

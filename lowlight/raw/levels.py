@@ -60,9 +60,7 @@ def darkest_areas(plane: Mosaic) -> Floor:
     sigma = max(1.4826 * float(np.median(deviations)), float(np.mean(np.minimum(deviations, 3))), 0.3)
     middle = float(medians[dark[-1]])
     near = chosen[np.abs(chosen - middle) <= 4 * sigma]
-    level = (
-        float(near.mean()) if near.size else middle
-    )  # the mean resolves less than one DN, a median does not
+    level = float(near.mean()) if near.size else middle  # the mean resolves less than one DN, a median does not
     return Floor(level, sigma, float(np.percentile(medians, _DARKEST_PERCENT / 10, method="lower")))
 
 
@@ -98,9 +96,7 @@ def _common_black(cut: Sequence[Mosaic], floors: Sequence[Floor]) -> PerColour:
         for plane, floor in zip(cut, floors, strict=True)
     ]
     lowest = min(levels)
-    r, g1, b, g2 = (
-        min(level, lowest + max(1.0, floor.sigma / 2)) for level, floor in zip(levels, floors, strict=True)
-    )
+    r, g1, b, g2 = (min(level, lowest + max(1.0, floor.sigma / 2)) for level, floor in zip(levels, floors, strict=True))
     return r, g1, b, g2
 
 

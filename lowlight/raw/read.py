@@ -99,9 +99,7 @@ def read_raw(path: Path, *, black: float | None = None, white: float | None = No
     if matrix is None:
         notes.append("No colour matrix is known for this camera: its colours are taken for sRGB's.")
     if abs(decoded.pixel_aspect - 1) > 0.01:
-        notes.append(
-            f"The sensor's pixels are not square (1 to {decoded.pixel_aspect:.3g}); the picture keeps them."
-        )
+        notes.append(f"The sensor's pixels are not square (1 to {decoded.pixel_aspect:.3g}); the picture keeps them.")
     return RawFrame(
         mosaic=decoded.mosaic,
         pattern=pattern,
@@ -167,9 +165,7 @@ def _decode(path: Path, container: str | None) -> _Decoded:
             "copy it from the camera again."
         ) from None
     except (MemoryError, rawpy.LibRawUnsufficientMemoryError):
-        raise LowlightError(
-            f"There is not enough memory to decode {name}; use fewer jobs at a time."
-        ) from None
+        raise LowlightError(f"There is not enough memory to decode {name}; use fewer jobs at a time.") from None
     except (
         rawpy.LibRawError,
         RuntimeError,
@@ -210,8 +206,7 @@ def _copy(raw: Any, path: Path, container: str | None) -> _Decoded:
     if raw_pattern.shape != (2, 2):
         rows, columns = raw_pattern.shape
         raise UnsupportedRawError(
-            f"{name} repeats its colour filters every {rows} x {columns} pixels; "
-            "a Bayer RAW repeats every 2 x 2."
+            f"{name} repeats its colour filters every {rows} x {columns} pixels; a Bayer RAW repeats every 2 x 2."
         )
     colours = raw.raw_colors_visible[:2, :2]
     if bayer_pattern(_as_pattern(colours)) is None:
@@ -219,9 +214,7 @@ def _copy(raw: Any, path: Path, container: str | None) -> _Decoded:
     sizes = raw.sizes
     if tags and is_tiff_picture(tags, sizes.raw_width, sizes.raw_height):
         kind = TIFF_PICTURE_KINDS[tags[PHOTOMETRIC]]
-        raise UnsupportedRawError(
-            f"{name} is a TIFF picture ({kind}): it is already developed, not RAW sensor data."
-        )
+        raise UnsupportedRawError(f"{name} is a TIFF picture ({kind}): it is already developed, not RAW sensor data.")
     mosaic = np.array(raw.raw_image_visible, dtype=np.uint16, order="C", copy=True)
     per_colour = raw.camera_white_level_per_channel
     return _Decoded(
@@ -261,8 +254,7 @@ def _black(
     if found is None:
         return file_black, "file"
     notes.append(
-        f"The file has no black level: {min(found):.1f} to {max(found):.1f} was estimated "
-        "from its darkest areas."
+        f"The file has no black level: {min(found):.1f} to {max(found):.1f} was estimated from its darkest areas."
     )
     return found, "estimated"
 
@@ -282,9 +274,7 @@ def _white(
     common = decoded.white if user is None else float(user)
     r, g1, b, g2 = (own if own > level else common for own, level in zip(per_colour, black, strict=True))
     if any(top <= level for top, level in zip((r, g1, b, g2), black, strict=True)):
-        sentence = (
-            f"{name} has a white level of {common:g} that is not above its black level of {max(black):g}"
-        )
+        sentence = f"{name} has a white level of {common:g} that is not above its black level of {max(black):g}"
         if user_black or user is not None:
             raise UsageError(f"{sentence}; give other levels.")
         raise UnsupportedRawError(f"{sentence}; give the right levels by hand.")

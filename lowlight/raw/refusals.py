@@ -30,16 +30,12 @@ def check_file(path: Path) -> str | None:
     except FileNotFoundError:
         raise BrokenFileError(f"{name} does not exist; check the path.") from None
     except (OSError, ValueError) as problem:
-        raise BrokenFileError(
-            f"{name} cannot be opened: {getattr(problem, 'strerror', None) or problem}."
-        ) from None
+        raise BrokenFileError(f"{name} cannot be opened: {getattr(problem, 'strerror', None) or problem}.") from None
     if not head:
         raise BrokenFileError(f"{name} is empty: it has 0 bytes; copy it from the camera again.")
     kind = picture_kind(head)
     if kind is not None and not (kind == "JPEG" and hides_sensor_data(path)):
-        disguised = (
-            "" if path.suffix.lower().lstrip(".") in _usual_suffixes(kind) else " in spite of its name"
-        )
+        disguised = "" if path.suffix.lower().lstrip(".") in _usual_suffixes(kind) else " in spite of its name"
         raise UnsupportedRawError(
             f"{name} is a {kind} picture{disguised}: it is already developed and holds no sensor data; "
             "take the camera's RAW file."
@@ -51,15 +47,11 @@ def not_raw(path: Path, container: str | None) -> LowlightError:
     """Choose the error for a file that LibRaw does not take for RAW."""
     name = path.name
     if container is None:
-        return UnsupportedRawError(
-            f"{name} is not a RAW file that LibRaw knows; a camera's Bayer RAW is expected."
-        )
+        return UnsupportedRawError(f"{name} is not a RAW file that LibRaw knows; a camera's Bayer RAW is expected.")
     tags = tiff_tags(path) if container == "TIFF" else {}
     if tags.get(PHOTOMETRIC) in TIFF_PICTURE_KINDS and DNG_VERSION not in tags and _SUB_IFDS not in tags:
         kind = TIFF_PICTURE_KINDS[tags[PHOTOMETRIC]]
-        return UnsupportedRawError(
-            f"{name} is a TIFF picture ({kind}): it is already developed, not RAW sensor data."
-        )
+        return UnsupportedRawError(f"{name} is a TIFF picture ({kind}): it is already developed, not RAW sensor data.")
     if container == "TIFF" and tags:
         return UnsupportedRawError(
             f"{name} is a TIFF-like file whose contents LibRaw does not know as RAW; "
@@ -83,9 +75,7 @@ def is_tiff_picture(tags: dict[int, Any], raw_width: int, raw_height: int) -> bo
 def three_values(name: str, container: str | None, dng: bool) -> str:
     """Say why a file with several values a pixel is refused, by what it is."""
     if container == "X3F":
-        return (
-            f"{name} comes from a Foveon sensor, which has no Bayer mosaic; only Bayer RAWs can be enhanced."
-        )
+        return f"{name} comes from a Foveon sensor, which has no Bayer mosaic; only Bayer RAWs can be enhanced."
     if dng:
         return (
             f"{name} is a linear DNG: it is already demosaiced, three values a pixel; "

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from lowlight.core.photo import RawFrame
 from lowlight.ops.blending import BandBlender, FloatArray, tile_weights
@@ -15,12 +16,11 @@ from lowlight.restorer import Restorer
 
 
 class NetworkClock:
-    """Adds up the seconds that a restorer's network takes; wraps its `restore`, and waits for its device."""
+    """Adds up the seconds that a network takes: wraps its `restore`, and waits for the device it ran on."""
 
-    def __init__(self, restorer: Restorer) -> None:
+    def __init__(self, network: nn.Module) -> None:
         self.seconds = 0.0
-        self._device = restorer.device
-        restorer.model.restore = self._around(restorer.model.restore)  # type: ignore[arg-type, assignment]
+        network.restore = self._around(network.restore)  # type: ignore[arg-type, assignment]
 
     def take(self) -> float:
         """Give the seconds since the last call, and begin anew."""
@@ -28,21 +28,22 @@ class NetworkClock:
         return seconds
 
     def _around(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*arguments: Any, **named: Any) -> Any:
-            self._wait()
+        def timed(frames: Tensor, *arguments: Any, **named: Any) -> Any:
+            _wait_for(frames.device)
             began = time.perf_counter()
             try:
-                result = function(*arguments, **named)
-                self._wait()
+                result = function(frames, *arguments, **named)
+                _wait_for(frames.device)
                 return result
             finally:
                 self.seconds += time.perf_counter() - began
 
         return timed
 
-    def _wait(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 class MergeClock:
@@ -63,7 +64,7 @@ class MergeClock:
         traits, options = self._restorer.traits, self._restorer.options
         u = traits.upscale
         grid = TileGrid.cover(height, width, traits.tile, options.grid)
-        weights = tile_weights(u * traits.tile, options.merge, options.power)
+        weights = tile_weights(u * traits.tile, options.merge, options.power, u * traits.halo)
         tile = np.random.default_rng(0).random((traits.out_channels, *weights.shape), dtype=np.float32)
 
         def ready() -> Iterator[FloatArray]:

@@ -106,7 +106,7 @@ def carried_photo() -> npt.NDArray[np.uint8]:
     return np.asarray(data.stereo_motorcycle()[0], dtype=np.uint8)  # type: ignore[no-untyped-call]
 
 
-def write_dark_raw(path: Path, light: Tensor, ratio: float, seed: int) -> None:
+def write_dark_raw(path: Path, light: Tensor, ratio: float, seed: int, *, iso: float | None = None) -> None:
     """Expose linear sRGB light `[3, H, W]` (even sizes, in [0, 1]) for too short a time; write the RAW file."""
     xyz_to_camera = np.array(XYZ_TO_CAMERA[CAMERA], dtype=np.float64).reshape(3, 3) / 1e4
     wb = _daylight_gains(xyz_to_camera)
@@ -126,6 +126,7 @@ def write_dark_raw(path: Path, light: Tensor, ratio: float, seed: int) -> None:
         wb=wb,
         xyz_to_camera=xyz_to_camera,
         exposure_s=BRIGHT_EXPOSURE_S / ratio,
+        iso=iso,
         model="demo",
     )
 

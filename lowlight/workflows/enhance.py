@@ -20,10 +20,10 @@ from lowlight import __version__
 from lowlight.checkpoint import find_weights, load_weights
 from lowlight.core.errors import LowlightError, OutputError, UsageError, WeightsError
 from lowlight.core.photo import RawFrame
-from lowlight.data.pictures import READERS, read_picture
+from lowlight.data.pictures import read_picture
 from lowlight.raw.read import read_raw
 from lowlight.raw.refusals import check_file
-from lowlight.restorer import Restored, Restorer, Window
+from lowlight.restorer import Pixels, Restored, Restorer, Window
 from lowlight.workflows.contact_sheet import ContactSheets, Thumbnails, thumbnails
 from lowlight.workflows.enhance_options import EnhanceOptions
 from lowlight.workflows.enhance_rows import Job, Row, batch_note, failed_row, make_row
@@ -58,6 +58,8 @@ def enhance_files(
     given up, those past the network are written, and the rows so far are returned.
     """
     jobs = _plan(photos, options)
+    if stop():
+        return []
     run = _Run(jobs, options, on_row or (lambda row: None), on_meter or (lambda done, total: None), stop)
     return run.plan_only() if options.dry_run else run.enhance()
 
@@ -148,11 +150,11 @@ class _Run:
         waiting = iter(self.jobs)
         try:
             while True:
+                self._between()
                 while len(reading) < self.options.jobs + 1 and (job := next(waiting, None)):
                     reading.append((job, readers.submit(self._read, job)))
                 if not reading:
                     return
-                self._between()
                 job, read = reading.popleft()
                 self.writing.append(self._restore(job, read, writers))
                 while len(self.writing) > self.options.jobs:
@@ -239,14 +241,10 @@ class _Run:
         return writers.submit(self._write, job, read, restored, began)
 
     def _write(self, job: Job, read: _Read, restored: Restored, began: float) -> Written:
-        small = None
         try:
             picture = finished(read.frame, restored, self._recorded(read))
             make_folder(job.output.parent)
             write_picture(job.output, picture, self.options.writer)
-            if self.sheets:
-                label = f"{job.photo.path.name}  x{read.ratio:.3g}"
-                small = thumbnails(label, read.frame, read.ratio, picture.pixels, read.window)
         except Exception as error:
             return failed_row(job, error), None
         height, width = picture.pixels.shape[:2]
@@ -261,16 +259,23 @@ class _Run:
             seconds=round(time.monotonic() - began, 3),
             notes=[*read.frame.notes, *batch_note(restored.batch, self.restorer.batch)],
         )
-        return row, small
+        return row, self._thumbnails(f"{job.photo.path.name}  x{read.ratio:.3g}", read, picture.pixels)
 
     def _only_sheet(self, job: Job, read: _Read) -> Written:
-        """A photo that is skipped is on the sheet all the same, with the picture that is there."""
-        small = None
-        with suppress(Exception):  # of a file that is no picture any more; it is not this run's to complain of
-            readable = job.output.suffix.lower() in READERS
-            result = read_picture(job.output) if readable else None
-            small = thumbnails(job.photo.path.name, read.frame, read.ratio, result, read.window)
-        return make_row(job, "skipped", notes=[EXISTS]), small
+        """A photo that is skipped is on the sheet all the same, with the picture that is there if it can be read."""
+        result = None
+        with suppress(LowlightError):  # a linear DNG, or no picture any more
+            result = read_picture(job.output)
+        return make_row(job, "skipped", notes=[EXISTS]), self._thumbnails(job.photo.path.name, read, result)
+
+    def _thumbnails(self, label: str, read: _Read, result: Pixels | None) -> Thumbnails | None:
+        if not self.sheets:
+            return None
+        try:
+            return thumbnails(label, read.frame, read.ratio, result, read.window)
+        except Exception as error:  # the picture is there, which is what counts
+            logger.warning("%s is not on the contact sheet: %s", read.frame.path, error)
+            return None
 
     def _ratio(self, frame: RawFrame) -> tuple[float, str]:
         """How much to amplify this frame, and where that comes from."""

@@ -62,10 +62,11 @@ def _in_folder(folder: Path, recursive: bool) -> list[Photo]:
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
         found += [Path(place, name) for name in files if not name.startswith(".")]
     photos = [Photo(path, path.relative_to(folder)) for path in sorted(found) if _is_raw(path)]
-    problems = [f"{error.filename} cannot be read: {error.strerror}" for error in unreadable]
+    problems = [(Path(error.filename), f"{error.filename} cannot be read: {error.strerror}") for error in unreadable]
     if not photos and not problems:
-        problems = [f"{folder} holds no RAW files" + ("" if recursive else "; --recursive looks into its folders too")]
-    return photos + [Photo(Path(folder), Path(folder.name or "folder"), problem) for problem in problems]
+        advice = "" if recursive else "; --recursive looks into its folders too"
+        problems = [(folder, f"{folder} holds no RAW files{advice}")]
+    return photos + [Photo(path, Path(path.name or "folder"), problem) for path, problem in problems]
 
 
 def _is_raw(path: Path) -> bool:

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from lowlight.checkpoint import find_weights, load_weights
 from lowlight.core.errors import UsageError
 from lowlight.core.photo import RawFrame
@@ -59,16 +61,53 @@ class Method:
     merge: MergeClock | None = None
 
 
-def open_method(options: EvaluateOptions, list_sha256: str | None = None) -> Method:
-    """Load the network, or find the baseline, that the options name; impossible choices raise `UsageError`.
+@dataclass(frozen=True)
+class _Loaded:
+    path: Path
+    sha256: str
+    network: nn.Module
+    header: dict[str, Any]
+    clock: NetworkClock | None
 
-    `list_sha256` is the hash of the pairs to be scored: weights that were chosen on them are marked so.
+
+def open_methods(several: list[EvaluateOptions], list_sha256: str | None = None) -> list[Method]:
+    """Load the networks, or find the baselines, that the options name; impossible choices raise `UsageError`.
+
+    `list_sha256` is the hash of the pairs to be scored: weights that were chosen on them are marked so. A network
+    that is used with several tilings is loaded once. Methods have different names.
     """
-    if options.baseline is not None:
-        return _baseline(options, options.baseline)
-    path = find_weights(options.weights)
-    model, header = load_weights(path)
-    tiling = options.tiling
+    loaded: dict[Path, _Loaded] = {}
+    methods = []
+    for options in several:
+        if options.baseline is not None:
+            methods.append(_baseline(options, options.baseline))
+            continue
+        path = find_weights(options.weights)
+        if path not in loaded:
+            network, header = load_weights(path)
+            if options.oracle:
+                require_posterior(path, bool(header.get("posterior")))
+            clock = NetworkClock(network) if options.timed else None
+            loaded[path] = _Loaded(path, file_sha256(path), network, header, clock)
+        methods.append(_network(options, loaded[path], list_sha256))
+    return _with_different_names(methods)
+
+
+def _with_different_names(methods: list[Method]) -> list[Method]:
+    """Put the folder before the names of files that are called alike, or all of the path where that is no help."""
+    for whole in (False, True):
+        names = [method.name for method in methods]
+        methods = [_in_its_folder(m, whole=whole) if names.count(m.name) > 1 else m for m in methods]
+    return methods
+
+
+def _in_its_folder(method: Method, *, whole: bool) -> Method:
+    folder = Path(method.settings["weights_path"]).resolve().parent
+    return replace(method, name=f"{folder if whole else folder.name}/{Path(method.name).name}")
+
+
+def _network(options: EvaluateOptions, loaded: _Loaded, list_sha256: str | None) -> Method:
+    path, header, tiling = loaded.path, loaded.header, options.tiling
     how = RestorerOptions(
         grid=tiling.grid,
         merge=tiling.merge,
@@ -77,14 +116,12 @@ def open_method(options: EvaluateOptions, list_sha256: str | None = None) -> Met
         batch=options.batch,
         size=options.compared_size,
     )
-    if options.oracle:
-        require_posterior(path, bool(header.get("posterior")))
-    restorer = Restorer(model, how, options.device)
-    oracle = Oracle(model, replace(how, batch=restorer.batch), restorer.device) if options.oracle else None
+    restorer = Restorer(loaded.network, how, options.device)
+    oracle = Oracle(loaded.network, replace(how, batch=restorer.batch), restorer.device) if options.oracle else None
     settings = {
         "weights": path.name,
         "weights_path": str(path),
-        "weights_sha256": file_sha256(path),
+        "weights_sha256": loaded.sha256,
         "model": header["model"],
         "config": header["config"],
         "objective": header.get("trained", {}).get("objective"),
@@ -104,7 +141,7 @@ def open_method(options: EvaluateOptions, list_sha256: str | None = None) -> Met
         picture=lambda frame, ratio: restorer.photo(frame, ratio).pixels,
         tiles=lambda pair: tile_pictures(restorer, pair),
         oracle=oracle.picture if oracle else None,
-        network=NetworkClock(restorer) if options.timed else None,
+        network=loaded.clock,
         merge=MergeClock(restorer) if options.timed else None,
     )
 

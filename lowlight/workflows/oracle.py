@@ -82,7 +82,7 @@ class Oracle:
         top, left = origin_padding(frame.pattern) if u == 2 else (0, 0)
         height, width = (u * size for size in grid.padded)
         below, right = max(height - truth.shape[1] - top, 0), max(width - truth.shape[2] - left, 0)
-        planes = torch.from_numpy(np.pad(truth, ((0, 0), (top, below), (left, right)), mode="symmetric"))
+        planes = torch.from_numpy(np.pad(truth, ((0, 0), (top, below), (left, right)), mode="reflect"))
         side = u * grid.tile
         for row in grid.rows:
             for col in grid.cols:

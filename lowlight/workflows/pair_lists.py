@@ -1,16 +1,16 @@
 """Which pairs an evaluation is about: read, chosen by protocol, split and exclusions, and named by a hash."""
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lowlight.core.errors import UsageError
-from lowlight.data.pairs import Pair, PairRow, fit_truth, load_pair, ratio_from_exposures
+from lowlight.data.pairs import Pair, PairRow, fit_truth, list_sha256, load_pair, ratio_from_exposures
 from lowlight.data.pictures import READERS
 from lowlight.data.sid import MISALIGNED_SCENES, choose_rows, open_pairs, read_exclude_file
 from lowlight.raw.read import read_raw
+from lowlight.raw.render import render_full_size
 from lowlight.workflows.protocols import Protocol, Size
 
 
@@ -58,12 +58,6 @@ def open_pair_list(path: Path, protocol: Protocol, selection: Selection | None =
     return PairList(tuple(chosen), facts)
 
 
-def list_sha256(pairs: Iterable[tuple[str, str]]) -> str:
-    """Hash a list of pairs, given as scenes and dark file names, in any order."""
-    lines = sorted(f"{scene}/{dark}" for scene, dark in pairs)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
 def file_sha256(path: Path) -> str:
     """Hash a file's content."""
     with path.open("rb") as file:
@@ -76,12 +70,10 @@ def load_pair_at(row: PairRow, size: Size) -> Pair:
     At full size a picture of half the sensor's size raises `UsageError`.
     """
     if size == "full" and not is_picture(row.bright):
-        from lowlight.raw.exif import read_metadata
-        from lowlight.raw.render_full import render_full_size
-
         frame = read_raw(row.dark)
-        truth = fit_truth(render_full_size(row.bright), frame, row.bright)
-        ratio = row.ratio or ratio_from_exposures(frame, read_metadata(row.bright).exposure_s, row)
+        truth, bright_s = render_full_size(row.bright)
+        truth = fit_truth(truth, frame, row.bright)
+        ratio = row.ratio or ratio_from_exposures(frame, bright_s, row)
         return Pair(row.dark.name, row.scene, frame, truth, ratio)
     pair = load_pair(row)
     if size == "full" and pair.truth.shape[:2] != pair.frame.size:

@@ -18,7 +18,7 @@ from lowlight.core.config import read_toml, to_dict, to_toml
 from lowlight.core.errors import ConfigError, InterruptedRunError
 from lowlight.workflows.stopping import stop_on_signal
 from lowlight.workflows.training_config import TrainConfig, first_difference, load_config, resolve
-from lowlight.workflows.training_parts import open_pairs, open_source, plan_model
+from lowlight.workflows.training_parts import open_source, open_validation, plan_model
 from lowlight.workflows.training_run import BEST, LAST, STATE, Run, Watcher
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def summarise(config: TrainConfig) -> Summary:
         model=config.model.name,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         photos=int(source.describe().get("photos", 0)),
-        pairs=len(open_pairs(config.data.validation)),
+        pairs=len(open_validation(config.data.validation)),
         device=str(device),
         precision=str(precision).removeprefix("torch."),
     )

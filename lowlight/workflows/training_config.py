@@ -94,6 +94,7 @@ class RunSection:
     validate_every: int = 500  # steps
     checkpoint_every: int = 500  # steps
     log_every: int = 20  # steps
+    keep_posterior: bool = False  # whether weights files hold the posterior encoder too, for studying it
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):

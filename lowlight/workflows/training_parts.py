@@ -12,8 +12,10 @@ from lowlight.checkpoint import load_weights
 from lowlight.core.config import from_dict, to_dict
 from lowlight.core.errors import ConfigError, DataError
 from lowlight.data import DATASETS, Source
+from lowlight.data.cache import is_cache, open_cache
 from lowlight.data.packed_set import packed_pair_readers
-from lowlight.data.pairs import Pair, load_pair, read_manifest
+from lowlight.data.pairs import Pair, load_pair
+from lowlight.data.sid import open_pairs
 from lowlight.models import build_model, model_config
 from lowlight.models.options import RawModelOptions
 from lowlight.objectives import build_objective
@@ -48,16 +50,21 @@ def open_source(config: TrainConfig, model: nn.Module, device: torch.device) -> 
     return entry.build(config.data.path, model.traits, options, config.optimiser.batch, config.run.seed, device)
 
 
-def open_pairs(path: Path | None) -> list[Callable[[], Pair]]:
-    """Find the validation pairs of a manifest or packed file; each is read only when it is scored.
+def open_validation(path: Path | None) -> list[Callable[[], Pair]]:
+    """Find the validation pairs of a manifest, SID folder, cache or packed file; each is read when it is scored.
 
-    Files that are not there are refused at once, not after the first thousand steps.
+    Of a SID folder, and of a cache that has one, it is the validation split. Files that are not there are refused at once, not after the first
+    thousand steps.
     """
     if path is None:
         return []
-    if path.suffix.lower() != ".csv":
+    if is_cache(path):
+        cache = open_cache(path)
+        cache = cache.only([row for row in cache.rows if row.split == "val"] or cache.rows)
+        return [partial(cache.pair, index) for index in range(len(cache.rows))]
+    if not path.is_dir() and path.suffix.lower() != ".csv":
         return packed_pair_readers(path)
-    rows = read_manifest(path)
+    rows = open_pairs(path, "val" if path.is_dir() else None)
     for row in rows:
         for file in (row.dark, row.bright):
             if not file.is_file():

@@ -18,6 +18,7 @@ from lowlight.core.config import to_dict
 from lowlight.core.errors import ConfigError, LowlightError, WeightsError
 from lowlight.core.restoration import Batch, RestorationModel
 from lowlight.data import Source
+from lowlight.data.pairs import list_sha256
 from lowlight.models import model_config
 from lowlight.objectives import Objective, build_objective
 from lowlight.restorer import Restorer, RestorerOptions
@@ -26,7 +27,7 @@ from lowlight.workflows.stopping import StopFlag
 from lowlight.workflows.training_compute import batch_on, fast_kernels, one_thread_ahead, seeded
 from lowlight.workflows.training_config import TrainConfig
 from lowlight.workflows.training_log import TrainingLog
-from lowlight.workflows.training_parts import fresh_model, open_pairs, open_source, plan_model
+from lowlight.workflows.training_parts import fresh_model, open_source, open_validation, plan_model
 from lowlight.workflows.validation import mean_scores, score_pair
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class Run:
         self.parameters = list(self.model.parameters())
         # Other accelerators lack some of the random draws a sensor needs.
         self.source: Source = open_source(config, self.model, self.device if self._cuda else torch.device("cpu"))
-        self.pairs = open_pairs(config.data.validation)
+        self.pairs = open_validation(config.data.validation)
         self.optimiser = torch.optim.AdamW(
             self.parameters,
             lr=rates.learning_rate,
@@ -81,6 +82,7 @@ class Run:
         self.best_psnr = -math.inf
         self.validated_at = 0  # step
         self.scores: dict[str, float] | None = None
+        self.chosen_on = ""  # hash of the pairs that were scored
         self.window: list[dict[str, float]] = []  # losses since the last row of the log
 
     @property
@@ -202,6 +204,7 @@ class Run:
                         return
                     rows.append(score_pair(restorer, read()))
                 scores = mean_scores(rows)
+                self.chosen_on = list_sha256((row.scene, row.dark) for row in rows)
             except LowlightError as error:
                 logger.warning("step %d cannot be validated: %s", self.step, error)
                 self._append({"validation_error": str(error)})
@@ -272,9 +275,18 @@ class Run:
         }
         if config.model.start_from:
             trained["started_from"] = config.model.start_from.name
-        shown = {"validation": {**scores, "pairs": len(self.pairs)}} if scores else {}
+        chosen = {"pairs": len(self.pairs), "list_sha256": self.chosen_on}
+        shown = {"validation": {**scores, **chosen}} if scores else {}
         options = model_config(config.model.name, config.model.options)
-        save_weights(path, config.model.name, options, self.weights(), trained=trained, scores=shown)
+        save_weights(
+            path,
+            config.model.name,
+            options,
+            self.weights(),
+            trained=trained,
+            scores=shown,
+            with_posterior=config.run.keep_posterior and self.objective.uses_posterior,
+        )
 
     def _log_window(self, waiting: float) -> None:
         row: dict[str, Any] = {"skipped": self.skipped, "data_share": round(waiting, 4)}

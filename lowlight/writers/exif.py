@@ -50,15 +50,11 @@ def exif_tags(picture: Picture, *, encoded: bool = True) -> ExifTags:
     main = [
         short_entry(274, 1),  # Orientation: already applied
         ascii_entry(305, SOFTWARE),
-        *_texts(
-            (271, metadata.make), (272, metadata.model), (315, metadata.artist), (33432, metadata.copyright)
-        ),
+        *_texts((271, metadata.make), (272, metadata.model), (315, metadata.artist), (33432, metadata.copyright)),
     ]
     exif = [
         undefined_entry(36864, b"0232"),  # ExifVersion
-        *_numbers(
-            (33434, metadata.exposure_s), (33437, metadata.aperture), (37386, metadata.focal_length_mm)
-        ),
+        *_numbers((33434, metadata.exposure_s), (33437, metadata.aperture), (37386, metadata.focal_length_mm)),
         *_sensitivity(metadata),
         *_texts((42036, metadata.lens)),
     ]

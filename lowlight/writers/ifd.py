@@ -56,16 +56,12 @@ def undefined_entry(tag: int, payload: bytes) -> Entry:
 
 def rational_entry(tag: int, *values: Fraction) -> Entry:
     """Unsigned fractions of two 32-bit numbers."""
-    return Entry(
-        tag, _RATIONAL, len(values), b"".join(struct.pack("<II", *v.as_integer_ratio()) for v in values)
-    )
+    return Entry(tag, _RATIONAL, len(values), b"".join(struct.pack("<II", *v.as_integer_ratio()) for v in values))
 
 
 def srational_entry(tag: int, *values: Fraction) -> Entry:
     """Signed fractions of two 32-bit numbers."""
-    return Entry(
-        tag, _SRATIONAL, len(values), b"".join(struct.pack("<ii", *v.as_integer_ratio()) for v in values)
-    )
+    return Entry(tag, _SRATIONAL, len(values), b"".join(struct.pack("<ii", *v.as_integer_ratio()) for v in values))
 
 
 def pack_directory(entries: Iterable[Entry], offset: int) -> bytes:
@@ -92,9 +88,7 @@ def _pack(rows: Mapping[int, Entry | bytes], offset: int) -> bytes:
     return table + struct.pack("<I", 0) + values
 
 
-def pack_sub_directories(
-    exif: Iterable[Entry], gps: Iterable[Entry], offset: int
-) -> tuple[bytes, tuple[Entry, ...]]:
+def pack_sub_directories(exif: Iterable[Entry], gps: Iterable[Entry], offset: int) -> tuple[bytes, tuple[Entry, ...]]:
     """Pack the Exif and GPS directories for the byte `offset`, and make the pointers to them."""
     packed = b""
     pointers: list[Entry] = []

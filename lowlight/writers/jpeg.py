@@ -19,8 +19,7 @@ def write_jpeg(path: Path, picture: Picture, options: WriterOptions) -> None:
     height, width, channels = picture.pixels.shape
     if max(height, width) > _LARGEST_SIDE:
         raise OutputError(
-            f"A JPEG has at most {_LARGEST_SIDE} pixels a side and this picture is {width}x{height}; "
-            "write PNG or TIFF."
+            f"A JPEG has at most {_LARGEST_SIDE} pixels a side and this picture is {width}x{height}; write PNG or TIFF."
         )
     pixels = to_uint8(picture.pixels)
     with path.open("wb") as file:

@@ -38,9 +38,7 @@ def write_linear_dng(path: Path, picture: Picture, options: WriterOptions) -> No
 
     linear = picture.linear
     if linear is None:
-        raise OutputError(
-            "A linear DNG needs the linear picture, and there is only the encoded one; write TIFF."
-        )
+        raise OutputError("A linear DNG needs the linear picture, and there is only the encoded one; write TIFF.")
     tifffile.imwrite(
         path,
         _without_balance(linear),
@@ -79,9 +77,7 @@ def colour_matrix(linear: LinearImage) -> npt.NDArray[np.float64]:
     try:
         from_xyz = np.linalg.inv(np.array(SRGB_TO_XYZ) @ to_srgb)
     except np.linalg.LinAlgError:
-        raise OutputError(
-            "The camera's colour matrix cannot be inverted, so no linear DNG can be written."
-        ) from None
+        raise OutputError("The camera's colour matrix cannot be inverted, so no linear DNG can be written.") from None
     return np.asarray(from_xyz / np.array(linear.wb)[:, None], dtype=np.float64)
 
 

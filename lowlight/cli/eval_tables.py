@@ -1,0 +1,102 @@
+"""What `lowlight eval` says on the terminal."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from lowlight.report.tables import Table
+    from lowlight.workflows.evaluate import Progress
+
+
+def with_progress(work: "Callable[[Progress], Any]") -> Any:
+    """Run `work` with a progress line on the standard error, gone when it is done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    errors = Console(stderr=True)
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        return work(lambda done, total: bar.update(task, completed=done, total=total))
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """Print one method's photos and mean, and the groups where there is more than one."""
+    from lowlight.report.tables import group_table, measures, oracle_table, photos_table
+
+    photos, mean = photos_table(report), report["mean"]
+    last = (f"mean of {mean['count']}", *[""] * (len(photos.columns) - 5), *measures(mean))
+    _print(photos, caption=_caption(report), last=last)
+    if "statistics" in report:
+        groups = [group_table([report], key) for key in ("by_ratio", "by_iso")]
+        for table in (*(group for group in groups if len(group.rows) > 1), oracle_table([report])):
+            if table:
+                _print(table)
+
+
+def print_reports(reports: Sequence[dict[str, Any]], versions: Sequence[dict[str, Any]]) -> None:
+    """Print several methods as rows, the versions of models, and the groups."""
+    from lowlight.report.tables import group_table, methods_table, oracle_table, seconds_table, versions_table
+
+    _print(methods_table(reports), caption=_where(reports[0]["settings"]))
+    groups = [group_table(reports, key) for key in ("by_ratio", "by_iso")]
+    tables = [
+        versions_table(versions) if versions else None,
+        seconds_table(reports),
+        *(group for group in groups if len({row[0] for row in group.rows}) > 1),
+        oracle_table(reports),
+    ]
+    for table in tables:
+        if table:
+            _print(table)
+
+
+def print_problems(report: dict[str, Any]) -> None:
+    """Say on the standard error which rows failed and which pictures had no partner."""
+    for row in report["rows"]:
+        if "error" in row:
+            typer.echo(f"{row.get('dark') or row.get('picture')}: {row['error']}", err=True)
+    for side, names in report.get("unmatched", {}).items():
+        if names:
+            folder = report["settings"][side]
+            typer.echo(f"not scored, no partner of that name for {', '.join(names)} in {folder}", err=True)
+
+
+def _print(table: "Table", *, caption: str = "", last: tuple[str, ...] | None = None) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    # Text, not str: names from a manifest must not be read as markup.
+    about = Text(" ".join(filter(None, (caption, table.note))))
+    grid = Grid(title=Text(table.title), title_justify="left", caption=about, caption_justify="left", box=SIMPLE_HEAD)
+    for title, number in table.columns:
+        if number:
+            grid.add_column(Text(title), justify="right", no_wrap=True)
+        else:
+            grid.add_column(Text(title), overflow="fold", min_width=len(title))
+    for row in table.rows:
+        grid.add_row(*map(Text, row))
+    if last:
+        grid.add_section()
+        grid.add_row(*map(Text, last), style="bold")
+    Console().print(grid)
+
+
+def _where(settings: dict[str, Any]) -> str:
+    return f"{settings['pairs']} pairs, protocol {settings['protocol']}, compared at {settings['size']} size."
+
+
+def _caption(report: dict[str, Any]) -> str:
+    settings, mean = report["settings"], report["mean"]
+    about = "Colour is the CIEDE2000 error of 32x32 block means."
+    if mean["infinite_psnr"]:
+        about += f" {mean['infinite_psnr']} identical pairs (infinite PSNR) are not in the mean PSNR."
+    if "size" in settings:
+        about = f"{settings['name']}, {_where(settings)} {about}"
+    if settings.get("chosen"):
+        about += f" These weights were {settings['chosen']}."
+    return about

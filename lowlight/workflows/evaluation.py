@@ -1,0 +1,79 @@
+"""One call of `lowlight eval` on pairs: what to score, the scores, and the files that are written of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from lowlight.core.errors import UsageError
+from lowlight.workflows.evaluate import Progress, Report, evaluate_methods, version_rows
+from lowlight.workflows.methods import EvaluateOptions
+from lowlight.workflows.pair_lists import Selection, open_pair_list
+from lowlight.workflows.previews import PreviewBook
+from lowlight.workflows.protocols import find_protocol
+from lowlight.workflows.report_page import read_curves, write_page, write_rows
+from lowlight.workflows.weight_lists import WeightsList, expand_weights, with_strategies
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asked for. `weights` are files, patterns or names of shipped models; empty is the default one."""
+
+    data: Path
+    options: EvaluateOptions
+    weights: tuple[Path, ...] = ()
+    selection: Selection = field(default_factory=Selection)
+    strategies: str | None = None  # all, or names with commas between
+    versions: bool = False  # group weights of one model
+    rows: tuple[Path, ...] = ()  # files to write the rows to
+    page: Path | None = None  # folder to write the page into
+    runs: tuple[Path, ...] = ()  # training runs whose curves the page shows
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One report per method, the groups of versions by name, and the page where one was written."""
+
+    reports: tuple[Report, ...]
+    versions: dict[str, tuple[int, ...]]
+    page: Path | None
+
+
+def run_evaluation(request: Request, progress: Progress | None = None) -> Outcome:
+    """Score everything that was asked for, and write rows and page."""
+    options = request.options
+    if options.baseline is not None and (request.strategies or request.versions):
+        raise UsageError(f"The baseline {options.baseline} has no tiles and no versions; score a network.")
+    if request.strategies and find_protocol(options.protocol).tiles:
+        raise UsageError("The protocol patches measures tiles unmerged; strategies differ in how they merge.")
+    if options.oracle and find_protocol(options.protocol).tiles:
+        raise UsageError("--oracle-posterior compares whole pictures; use another protocol than patches.")
+    pairs = open_pair_list(request.data, find_protocol(options.protocol), request.selection)
+    weights = expand_weights(request.weights or (), versions=request.versions)
+    several = [replace(options, weights=file) for file in weights.files] or [options]
+    copies = 1
+    if request.strategies:
+        lists = [with_strategies(each, request.strategies) for each in several]
+        several, copies = [each for each_list in lists for each in each_list], len(lists[0])
+    groups = _groups(weights, several, copies)
+    curves = read_curves(request.runs, [])  # a wrong folder is said before the work, not after it
+    book = PreviewBook(len(pairs.rows)) if request.page else None
+    reports = evaluate_methods(pairs, several, progress, book)
+    for path in request.rows:
+        write_rows(path, reports)
+    page = None
+    if request.page:
+        versions = version_rows(reports, groups)
+        curves = [*curves, *read_curves((), reports)] if not request.runs else curves
+        page = write_page(request.page, reports, book.photos if book else (), versions=versions, curves=curves)
+    return Outcome(tuple(reports), groups, page)
+
+
+def _groups(weights: WeightsList, several: Sequence[EvaluateOptions], copies: int) -> dict[str, tuple[int, ...]]:
+    """The groups of files as groups of methods: one for each tiling."""
+    if copies == 1:
+        return weights.groups
+    return {
+        f"{name}, {several[copy].strategy}": tuple(copies * index + copy for index in members)
+        for name, members in weights.groups.items()
+        for copy in range(copies)
+    }
