@@ -29,8 +29,8 @@ from lowlight.ops.tiling import TileGrid, dense
 from lowlight.raw.bayer import pack, packed_size
 from lowlight.raw.read import read_raw
 from lowlight.restorer import Restorer, RestorerOptions
-from lowlight.workflows.baselines import amplified, wavelet
-from lowlight.workflows.enhance import meter
+from lowlight.workflows.enhancing.enhance import meter
+from lowlight.workflows.evaluating.baselines import amplified, wavelet
 
 SIDE_PX, RATIO, GAIN_DN, READ_DN = 512, 100.0, 0.9, 1.35
 PHOTOS = 20

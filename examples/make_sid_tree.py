@@ -9,7 +9,7 @@ lowlight train --set data.name=pairs --set data.path=tiny-cache --model sid-net-
 import argparse
 from pathlib import Path
 
-from lowlight.workflows.sid_tree import SidTreeOptions, write_sid_tree
+from lowlight.workflows.pairing.sid_tree import SidTreeOptions, write_sid_tree
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lowlight.workflows.sid_tree import SidTreeOptions, write_sid_tree
+from lowlight.workflows.pairing.sid_tree import SidTreeOptions, write_sid_tree
 
 SIZE = (192, 224)  # sensor pixels
 

@@ -84,7 +84,7 @@ def test_every_part_has_its_floor() -> None:
     [
         ("lowlight.core.photo", "lowlight.ops.color"),
         ("lowlight.data.noise", "lowlight.writers"),
-        ("lowlight.restorer", "lowlight.workflows.enhance"),
+        ("lowlight.restorer", "lowlight.workflows.enhancing.enhance"),
         ("lowlight", "lowlight.core.errors"),
     ],
 )
@@ -135,5 +135,7 @@ def test_reading_and_writing_need_no_torch_training_needs_no_raw_library() -> No
     seen = python("import lowlight.raw.exif, lowlight.writers, sys; print('torch' in sys.modules)")
     assert seen.strip() == "False"
     heavy = ("rawpy", "imagecodecs", "isal")
-    seen = python(f"import lowlight.workflows.train, sys; print([name for name in {heavy} if name in sys.modules])")
+    seen = python(
+        f"import lowlight.workflows.training.train, sys; print([name for name in {heavy} if name in sys.modules])"
+    )
     assert seen.strip() == "[]"

@@ -24,9 +24,9 @@ from lowlight.data.sid import open_pairs
 from lowlight.raw.bayer import pack, packed_size
 from lowlight.raw.read import read_raw
 from lowlight.raw.render import render_full_size
-from lowlight.workflows import cache_pairs as module
-from lowlight.workflows.cache_journal import JOURNAL
-from lowlight.workflows.cache_pairs import CacheOptions, CacheSummary, cache_pairs, forecast_cache
+from lowlight.workflows.pairing import cache_pairs as module
+from lowlight.workflows.pairing.cache_journal import JOURNAL
+from lowlight.workflows.pairing.cache_pairs import CacheOptions, CacheSummary, cache_pairs, forecast_cache
 from lowlight.writers.cfa_dng import write_cfa_dng
 
 BOUND = 0.5 / SCALE + 2**-23  # half a step, and the rounding of 32-bit floats

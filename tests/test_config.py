@@ -14,7 +14,7 @@ from training_material import tiny_values
 from lowlight.cli.train import overrides
 from lowlight.core.config import from_dict, read_toml, to_dict, to_toml
 from lowlight.core.errors import ConfigError
-from lowlight.workflows.training_config import TrainConfig, first_difference, load_config, resolve
+from lowlight.workflows.training.config import TrainConfig, first_difference, load_config, resolve
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lowlight.raw.read import read_raw
-from lowlight.workflows.contact_sheet import (
+from lowlight.workflows.enhancing.contact_sheet import (
     BACKGROUND,
     COLUMNS,
     LABEL_PX,

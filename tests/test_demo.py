@@ -15,8 +15,8 @@ from lowlight.core.photo import RGGB
 from lowlight.data.pictures import read_picture
 from lowlight.models import build_model, model_config
 from lowlight.raw.read import read_raw
-from lowlight.workflows.baselines import amplified
 from lowlight.workflows.demo import carried_photo, run_demo
+from lowlight.workflows.evaluating.baselines import amplified
 
 NAMES = {"dark.dng", "enhanced.png", "truth.png", "before_after_truth.png"}
 

@@ -11,7 +11,7 @@ import pytest
 import typer.main
 
 from lowlight.cli import app
-from lowlight.workflows.training_config import load_config
+from lowlight.workflows.training.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

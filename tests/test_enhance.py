@@ -21,10 +21,10 @@ from lowlight.ops.orient import turn_upright
 from lowlight.raw.exif import tiff_tags
 from lowlight.raw.read import read_raw
 from lowlight.restorer import RestorerOptions
-from lowlight.workflows import enhance as module
-from lowlight.workflows.enhance import EnhanceOptions, enhance_files
-from lowlight.workflows.inputs import Photo, find_photos
-from lowlight.workflows.photo_steps import balanced, meter
+from lowlight.workflows.enhancing import enhance as module
+from lowlight.workflows.enhancing.enhance import EnhanceOptions, enhance_files
+from lowlight.workflows.enhancing.inputs import Photo, find_photos
+from lowlight.workflows.enhancing.photo_steps import balanced, meter
 from lowlight.writers import WriterOptions
 from lowlight.writers.cfa_dng import write_cfa_dng
 from lowlight.writers.exif import exif_tags

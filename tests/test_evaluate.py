@@ -20,12 +20,12 @@ from lowlight.ops.resize import mean_of_blocks
 from lowlight.ops.strategies import STRATEGIES, choose_tiling
 from lowlight.ops.tiling import TileGrid
 from lowlight.restorer import Restorer, RestorerOptions
-from lowlight.workflows import baselines
-from lowlight.workflows.baselines import amplified
-from lowlight.workflows.evaluate import evaluate
-from lowlight.workflows.methods import EvaluateOptions
-from lowlight.workflows.picture_folders import evaluate_pictures
-from lowlight.workflows.validation import match_sizes
+from lowlight.workflows.evaluating import baselines
+from lowlight.workflows.evaluating.baselines import amplified
+from lowlight.workflows.evaluating.evaluate import evaluate
+from lowlight.workflows.evaluating.methods import EvaluateOptions
+from lowlight.workflows.evaluating.picture_folders import evaluate_pictures
+from lowlight.workflows.evaluating.validation import match_sizes
 from lowlight.writers import write_picture
 
 

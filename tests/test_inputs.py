@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from lowlight.core.errors import OutputError, UsageError
 from lowlight.core.photo import LinearImage, Picture
-from lowlight.workflows.inputs import Photo, find_photos
-from lowlight.workflows.outputs import check_writable, plan_outputs, remove_leftovers
+from lowlight.workflows.enhancing.inputs import Photo, find_photos
+from lowlight.workflows.enhancing.outputs import check_writable, plan_outputs, remove_leftovers
 from lowlight.writers import write_picture
 
 

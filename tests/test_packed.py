@@ -17,7 +17,7 @@ from lowlight.core.config import to_toml
 from lowlight.core.errors import DataError, UsageError
 from lowlight.data.packed_set import packed_pair_readers, read_packed_pairs, write_packed_set
 from lowlight.data.photos import is_held_out, open_photos
-from lowlight.workflows.pack import pack_files
+from lowlight.workflows.training.pack import pack_files
 
 NAMES = [f"scene{i}.png" for i in range(12)]
 
@@ -164,7 +164,7 @@ class Blocker:
         if name.split(".")[0] in {blocked}:
             raise ImportError(name + " is not there")
 sys.meta_path.insert(0, Blocker())
-from lowlight.workflows.train import load_config, train
+from lowlight.workflows.training.train import load_config, train
 print(train(load_config(Path("run.toml"), {{}}), Path("run")))
 """
 

@@ -17,14 +17,14 @@ from lowlight.data.pairs import Pair, list_sha256
 from lowlight.ops.resize import mean_of_blocks
 from lowlight.ops.tiling import GridRule
 from lowlight.restorer import Restorer, RestorerOptions
-from lowlight.workflows.evaluate import evaluate, evaluate_methods, several_reports
-from lowlight.workflows.methods import EvaluateOptions, chosen_on
-from lowlight.workflows.pair_lists import Selection, open_pair_list
-from lowlight.workflows.protocols import PROTOCOLS, find_protocol
-from lowlight.workflows.scoring import rounded_to_8_bits, score
-from lowlight.workflows.sid_tree import SidTreeOptions, write_sid_tree
-from lowlight.workflows.tile_scores import tile_pictures
-from lowlight.workflows.weight_lists import expand_weights, with_strategies
+from lowlight.workflows.evaluating.evaluate import evaluate, evaluate_methods, several_reports
+from lowlight.workflows.evaluating.methods import EvaluateOptions, chosen_on
+from lowlight.workflows.evaluating.pair_lists import Selection, open_pair_list
+from lowlight.workflows.evaluating.protocols import PROTOCOLS, find_protocol
+from lowlight.workflows.evaluating.scoring import rounded_to_8_bits, score
+from lowlight.workflows.evaluating.tile_scores import tile_pictures
+from lowlight.workflows.evaluating.weight_lists import expand_weights, with_strategies
+from lowlight.workflows.pairing.sid_tree import SidTreeOptions, write_sid_tree
 from lowlight.writers import write_picture
 
 
@@ -225,7 +225,7 @@ def test_the_oracle_gives_each_tile_its_own_truth(tmp_path: Path) -> None:
     """A network whose picture is its posterior's target shows that tiles and truths meet."""
     from lowlight.checkpoint import load_weights
     from lowlight.core.restoration import Gaussian
-    from lowlight.workflows.oracle import Oracle
+    from lowlight.workflows.evaluating.oracle import Oracle
 
     model, _ = load_weights(make_weights(tmp_path / "w.safetensors", 1, posterior=True, base="none"))
     light = gray_light(600, 580)

@@ -25,8 +25,8 @@ from lowlight.data.real_pairs import RealPairs, RealPairsConfig, dark_srgb, open
 from lowlight.data.windows import Flips, mirror_to, mosaic_window, packed_window
 from lowlight.ops.color import decode, encode, luma
 from lowlight.raw.bayer import plane_offsets
-from lowlight.workflows.cache_pairs import CacheOptions, cache_pairs
-from lowlight.workflows.train import load_config, train
+from lowlight.workflows.pairing.cache_pairs import CacheOptions, cache_pairs
+from lowlight.workflows.training.train import load_config, train
 
 TILE = 32
 TRAITS = ModelTraits(tile=TILE)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from lowlight.cli import app
 from lowlight.core.errors import DataError
 from lowlight.core.photo import Picture
-from lowlight.workflows.previews import SHOWN_METHODS, SIDES_PX, PreviewBook
+from lowlight.workflows.evaluating.previews import SHOWN_METHODS, SIDES_PX, PreviewBook
 from lowlight.writers import write_picture
 
 NASTY = '<img src=x onerror=alert(1)> & "co".dng'

@@ -21,8 +21,8 @@ from lowlight.ops.tiling import GridRule, sparse
 from lowlight.raw.bayer import origin_padding
 from lowlight.raw.read import read_raw
 from lowlight.restorer import Restorer, RestorerOptions
-from lowlight.workflows.baselines import amplified
-from lowlight.workflows.contact_sheet import cut_mosaic
+from lowlight.workflows.enhancing.contact_sheet import cut_mosaic
+from lowlight.workflows.evaluating.baselines import amplified
 
 PHASES = (RGGB, GRBG, GBRG, BGGR)
 MATRIX = np.array([[1.7, -0.6, -0.1], [-0.2, 1.5, -0.3], [0.0, -0.5, 1.5]], dtype=np.float32)

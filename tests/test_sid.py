@@ -21,7 +21,7 @@ from lowlight.data.sid import (
     read_exclude_file,
 )
 from lowlight.raw.read import read_raw
-from lowlight.workflows.sid_tree import SidTreeOptions, write_sid_tree
+from lowlight.workflows.pairing.sid_tree import SidTreeOptions, write_sid_tree
 
 SHORT = ("00001_00_0.1s.ARW", "00001_01_0.1s.ARW", "00001_00_0.04s.ARW", "10034_00_0.04s.ARW", "20208_00_0.033s.ARW")
 LONG = ("00001_00_10s.ARW", "10034_00_10s.ARW", "20208_00_10s.ARW")

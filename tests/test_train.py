@@ -21,14 +21,14 @@ from lowlight.core.config import to_toml
 from lowlight.core.errors import ConfigError, DataError, InterruptedRunError, LowlightError, WeightsError
 from lowlight.core.restoration import Batch
 from lowlight.data import Source
-from lowlight.workflows import training_run
-from lowlight.workflows.schedules import averaging, rate_factor
-from lowlight.workflows.stopping import StopFlag, stop_on_signal
-from lowlight.workflows.train import summarise, train
-from lowlight.workflows.training_config import OptimiserSection, TrainConfig, resolve
-from lowlight.workflows.training_log import TrainingLog
-from lowlight.workflows.training_parts import fresh_model
-from lowlight.workflows.training_run import Progress, Run, Watcher
+from lowlight.workflows.training import run as training_run
+from lowlight.workflows.training.config import OptimiserSection, TrainConfig, resolve
+from lowlight.workflows.training.log import TrainingLog
+from lowlight.workflows.training.parts import fresh_model
+from lowlight.workflows.training.run import Progress, Run, Watcher
+from lowlight.workflows.training.schedules import averaging, rate_factor
+from lowlight.workflows.training.stopping import StopFlag, stop_on_signal
+from lowlight.workflows.training.train import summarise, train
 
 TIMES = ("elapsed_s", "data_share", "seconds")
 

@@ -11,7 +11,7 @@ from lowlight.data.packed_set import write_packed_set
 from lowlight.data.pairs import Pair
 from lowlight.data.photos import is_held_out, open_photos
 from lowlight.data.scenes import procedural_scene
-from lowlight.workflows.training_config import TrainConfig, resolve
+from lowlight.workflows.training.config import TrainConfig, resolve
 
 SIDE_PX = 288
 TINY_MODEL = {

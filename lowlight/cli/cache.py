@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from lowlight.workflows.cache_pairs import Forecast
+    from lowlight.workflows.pairing.cache_pairs import Forecast
 
 
 def cache_command(
@@ -51,7 +51,7 @@ def cache_command(
     Exit code 1 says that some files could not be decoded.
     """
     from lowlight.data.sid import read_exclude_file
-    from lowlight.workflows.cache_pairs import CacheOptions, cache_pairs, forecast_cache, size_in_words
+    from lowlight.workflows.pairing.cache_pairs import CacheOptions, cache_pairs, forecast_cache, size_in_words
 
     options = CacheOptions(
         split=split,
@@ -94,7 +94,7 @@ def cache_command(
 
 
 def _print_forecast(forecast: "Forecast") -> None:
-    from lowlight.workflows.cache_pairs import size_in_words
+    from lowlight.workflows.pairing.cache_pairs import size_in_words
 
     typer.echo(
         f"{forecast.pairs} pairs of {forecast.frames} dark frames and {forecast.truths} truths take "

@@ -8,7 +8,7 @@ import typer
 from lowlight.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from lowlight.workflows.check_pairs import PairCheck
+    from lowlight.workflows.pairing.check_pairs import PairCheck
 
 
 def check_pairs_command(
@@ -73,7 +73,7 @@ def check_pairs_command(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from lowlight.data.sid import read_exclude_file
-    from lowlight.workflows.check_pairs import CheckOptions, check_pairs, rows_json, write_exclude_file
+    from lowlight.workflows.pairing.check_pairs import CheckOptions, check_pairs, rows_json, write_exclude_file
 
     options = CheckOptions(
         split=split,

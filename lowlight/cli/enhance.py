@@ -213,7 +213,7 @@ def enhance(
     Existing outputs are skipped, originals are never touched, and one bad photo does not stop the rest. Exit code 0:
     all fine, 1: some photos failed, 2: wrong use, 130: interrupted.
     """
-    from lowlight.workflows.stopping import stop_on_signal
+    from lowlight.workflows.training.stopping import stop_on_signal
 
     if out is None:
         raise UsageError("say where the pictures go with -o FOLDER (or -o FILE for one photo)")
@@ -226,9 +226,9 @@ def enhance(
         keep_freed_memory()
         from lowlight.ops.strategies import choose_tiling
         from lowlight.restorer import RestorerOptions
-        from lowlight.workflows.enhance import enhance_files
-        from lowlight.workflows.enhance_options import EnhanceOptions
-        from lowlight.workflows.inputs import find_photos
+        from lowlight.workflows.enhancing.enhance import enhance_files
+        from lowlight.workflows.enhancing.inputs import find_photos
+        from lowlight.workflows.enhancing.options import EnhanceOptions
         from lowlight.writers import WriterOptions
 
         tiling = choose_tiling(strategy, stride=stride, overlap=overlap, merge=merge, power=power)

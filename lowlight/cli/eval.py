@@ -171,11 +171,11 @@ def evaluate_command(
             raise UsageError(f"{path} has the suffix {path.suffix!r}; rows are written as {' or '.join(ROW_SUFFIXES)}.")
     from lowlight.core.compute import keep_freed_memory
     from lowlight.ops.strategies import choose_tiling
-    from lowlight.workflows.evaluate import report_json, several_reports, write_report
-    from lowlight.workflows.evaluation import Request, run_evaluation
-    from lowlight.workflows.methods import EvaluateOptions
-    from lowlight.workflows.pair_lists import Selection
-    from lowlight.workflows.picture_folders import evaluate_pictures
+    from lowlight.workflows.evaluating.evaluate import report_json, several_reports, write_report
+    from lowlight.workflows.evaluating.evaluation import Request, run_evaluation
+    from lowlight.workflows.evaluating.methods import EvaluateOptions
+    from lowlight.workflows.evaluating.pair_lists import Selection
+    from lowlight.workflows.evaluating.picture_folders import evaluate_pictures
 
     parts = {"stride": stride, "overlap": overlap, "merge": merge, "power": power}
     if strategies is not None and any(value is not None for value in parts.values()):

@@ -7,7 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from lowlight.report.tables import Table
-    from lowlight.workflows.evaluate import Progress
+    from lowlight.workflows.evaluating.evaluate import Progress
 
 
 def with_progress(work: "Callable[[Progress], Any]") -> Any:

@@ -24,7 +24,7 @@ def pack(
     ] = False,
 ) -> None:
     """Pack PHOTOS, and pairs to validate on, into one file a machine without RAW libraries can train from."""
-    from lowlight.workflows.pack import pack_files
+    from lowlight.workflows.training.pack import pack_files
 
     packed = pack_files(photos, out, pairs, max_mib, overwrite=overwrite)
     typer.echo(

@@ -83,7 +83,7 @@ def train_command(
 
     keep_freed_memory()
     from lowlight.core.config import to_dict, to_toml
-    from lowlight.workflows.train import load_config, saved_config, summarise, train
+    from lowlight.workflows.training.train import load_config, saved_config, summarise, train
 
     if config is None and resume and output is not None:
         config = saved_config(output)

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from lowlight.workflows.training_run import Progress as Standing
-from lowlight.workflows.training_run import Watcher
+from lowlight.workflows.training.run import Progress as Standing
+from lowlight.workflows.training.run import Watcher
 
 SMOOTHING = 0.05  # share of the newest step in the loss that is shown
 PLAIN_EVERY_S = 60.0  # a line this often where stderr is no terminal

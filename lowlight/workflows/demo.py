@@ -23,10 +23,10 @@ from lowlight.data.pictures import read_picture
 from lowlight.ops.color import apply_matrix, encode, srgb_decode
 from lowlight.ops.resize import mean_of_blocks
 from lowlight.raw.read import read_raw
-from lowlight.workflows.baselines import amplified
-from lowlight.workflows.enhance import EnhanceOptions, enhance_files
-from lowlight.workflows.inputs import Photo
-from lowlight.workflows.validation import measure
+from lowlight.workflows.enhancing.enhance import EnhanceOptions, enhance_files
+from lowlight.workflows.enhancing.inputs import Photo
+from lowlight.workflows.evaluating.baselines import amplified
+from lowlight.workflows.evaluating.validation import measure
 from lowlight.writers import WriterOptions, write_picture
 from lowlight.writers.cfa_dng import write_cfa_dng
 

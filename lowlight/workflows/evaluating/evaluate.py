@@ -16,11 +16,11 @@ from lowlight.core.errors import OutputError
 from lowlight.data.pairs import Pair
 from lowlight.metrics.histogram import BINS, jensen_shannon, luma_histogram
 from lowlight.report.statistics import MEASURES, mean_row, over_versions, statistics
-from lowlight.workflows.methods import EvaluateOptions, Method, open_methods
-from lowlight.workflows.pair_lists import PairList, Selection, load_pair_at, open_pair_list
-from lowlight.workflows.protocols import find_protocol, protocol_facts
-from lowlight.workflows.scoring import Pixels, Row, error_in, rounded_to_8_bits, score, surroundings
-from lowlight.workflows.validation import as_planes, gray_like, match_sizes
+from lowlight.workflows.evaluating.methods import EvaluateOptions, Method, open_methods
+from lowlight.workflows.evaluating.pair_lists import PairList, Selection, load_pair_at, open_pair_list
+from lowlight.workflows.evaluating.protocols import find_protocol, protocol_facts
+from lowlight.workflows.evaluating.scoring import Pixels, Row, error_in, rounded_to_8_bits, score, surroundings
+from lowlight.workflows.evaluating.validation import as_planes, gray_like, match_sizes
 from lowlight.writers.atomic import replacing
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lowlight.core.errors import LowlightError
-from lowlight.workflows.inputs import Photo
+from lowlight.workflows.enhancing.inputs import Photo
 
 logger = logging.getLogger(__name__)
 

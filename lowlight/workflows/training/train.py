@@ -16,10 +16,10 @@ from lowlight.checkpoint import load_state
 from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.config import read_toml, to_dict, to_toml
 from lowlight.core.errors import ConfigError, InterruptedRunError
-from lowlight.workflows.stopping import stop_on_signal
-from lowlight.workflows.training_config import TrainConfig, first_difference, load_config, resolve
-from lowlight.workflows.training_parts import open_source, open_validation, plan_model
-from lowlight.workflows.training_run import BEST, LAST, STATE, Run, Watcher
+from lowlight.workflows.training.config import TrainConfig, first_difference, load_config, resolve
+from lowlight.workflows.training.parts import open_source, open_validation, plan_model
+from lowlight.workflows.training.run import BEST, LAST, STATE, Run, Watcher
+from lowlight.workflows.training.stopping import stop_on_signal
 
 logger = logging.getLogger(__name__)
 

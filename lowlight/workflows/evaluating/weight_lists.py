@@ -10,7 +10,7 @@ from typing import Any
 from lowlight.checkpoint import find_weights, read_header
 from lowlight.core.errors import UsageError, WeightsError
 from lowlight.ops.strategies import STRATEGIES, choose_tiling
-from lowlight.workflows.methods import EvaluateOptions
+from lowlight.workflows.evaluating.methods import EvaluateOptions
 
 ALL = "all"
 

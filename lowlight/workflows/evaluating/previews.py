@@ -9,8 +9,8 @@ from lowlight.data.pairs import Pair
 from lowlight.ops.orient import turn_upright
 from lowlight.ops.resize import mean_of_blocks
 from lowlight.report.page import Layer, Photo
-from lowlight.workflows.baselines import amplified
-from lowlight.workflows.scoring import Pixels
+from lowlight.workflows.evaluating.baselines import amplified
+from lowlight.workflows.evaluating.scoring import Pixels
 
 QUALITY = 84
 SHOWN_METHODS = 4  # more would make the page heavy

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lowlight.core.errors import OutputError, UsageError
-from lowlight.workflows.inputs import RAW_SUFFIXES, Photo
+from lowlight.workflows.enhancing.inputs import RAW_SUFFIXES, Photo
 from lowlight.writers import WRITERS, is_leftover
 
 logger = logging.getLogger(__name__)

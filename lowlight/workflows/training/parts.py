@@ -19,7 +19,7 @@ from lowlight.data.sid import open_pairs
 from lowlight.models import build_model, model_config
 from lowlight.models.options import RawModelOptions
 from lowlight.objectives import build_objective
-from lowlight.workflows.training_config import TrainConfig
+from lowlight.workflows.training.config import TrainConfig
 
 ENCODER = "encoder"  # the posterior's part of a network
 
@@ -53,8 +53,8 @@ def open_source(config: TrainConfig, model: nn.Module, device: torch.device) -> 
 def open_validation(path: Path | None) -> list[Callable[[], Pair]]:
     """Find the validation pairs of a manifest, SID folder, cache or packed file; each is read when it is scored.
 
-    Of a SID folder, and of a cache that has one, it is the validation split. Files that are not there are refused at once, not after the first
-    thousand steps.
+    Of a SID folder, and of a cache that has one, it is the validation split. Files that are not there are refused at
+    once, not after the first thousand steps.
     """
     if path is None:
         return []

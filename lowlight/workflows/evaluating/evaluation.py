@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lowlight.core.errors import UsageError
-from lowlight.workflows.evaluate import Progress, Report, evaluate_methods, version_rows
-from lowlight.workflows.methods import EvaluateOptions
-from lowlight.workflows.pair_lists import Selection, open_pair_list
-from lowlight.workflows.previews import PreviewBook
-from lowlight.workflows.protocols import find_protocol
-from lowlight.workflows.report_page import read_curves, write_page, write_rows
-from lowlight.workflows.weight_lists import WeightsList, expand_weights, with_strategies
+from lowlight.workflows.evaluating.evaluate import Progress, Report, evaluate_methods, version_rows
+from lowlight.workflows.evaluating.methods import EvaluateOptions
+from lowlight.workflows.evaluating.pair_lists import Selection, open_pair_list
+from lowlight.workflows.evaluating.previews import PreviewBook
+from lowlight.workflows.evaluating.protocols import find_protocol
+from lowlight.workflows.evaluating.report_page import read_curves, write_page, write_rows
+from lowlight.workflows.evaluating.weight_lists import WeightsList, expand_weights, with_strategies
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,13 +22,13 @@ from lowlight.data.pairs import list_sha256
 from lowlight.models import model_config
 from lowlight.objectives import Objective, build_objective
 from lowlight.restorer import Restorer, RestorerOptions
-from lowlight.workflows.schedules import averaging, rate_factor
-from lowlight.workflows.stopping import StopFlag
-from lowlight.workflows.training_compute import batch_on, fast_kernels, one_thread_ahead, seeded
-from lowlight.workflows.training_config import TrainConfig
-from lowlight.workflows.training_log import TrainingLog
-from lowlight.workflows.training_parts import fresh_model, open_source, open_validation, plan_model
-from lowlight.workflows.validation import mean_scores, score_pair
+from lowlight.workflows.evaluating.validation import mean_scores, score_pair
+from lowlight.workflows.training.compute import batch_on, fast_kernels, one_thread_ahead, seeded
+from lowlight.workflows.training.config import TrainConfig
+from lowlight.workflows.training.log import TrainingLog
+from lowlight.workflows.training.parts import fresh_model, open_source, open_validation, plan_model
+from lowlight.workflows.training.schedules import averaging, rate_factor
+from lowlight.workflows.training.stopping import StopFlag
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from lowlight.data.pictures import READERS
 from lowlight.data.sid import MISALIGNED_SCENES, choose_rows, open_pairs, read_exclude_file
 from lowlight.raw.read import read_raw
 from lowlight.raw.render import render_full_size
-from lowlight.workflows.protocols import Protocol, Size
+from lowlight.workflows.evaluating.protocols import Protocol, Size
 
 
 @dataclass(frozen=True, kw_only=True)

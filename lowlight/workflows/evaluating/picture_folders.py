@@ -6,9 +6,9 @@ from typing import Any
 from lowlight.core.errors import DataError
 from lowlight.data.pictures import READERS, read_picture
 from lowlight.report.statistics import mean_row
-from lowlight.workflows.evaluate import Progress
-from lowlight.workflows.protocols import find_protocol, rounding_rule
-from lowlight.workflows.scoring import Row, error_in, score, surroundings
+from lowlight.workflows.evaluating.evaluate import Progress
+from lowlight.workflows.evaluating.protocols import find_protocol, rounding_rule
+from lowlight.workflows.evaluating.scoring import Row, error_in, score, surroundings
 
 
 def evaluate_pictures(pictures: Path, references: Path, progress: Progress | None = None) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from lowlight.ops.color import apply_matrix, decode, encode
 from lowlight.ops.tiling import TileGrid
 from lowlight.raw.bayer import origin_padding, packed_size
 from lowlight.restorer import Restorer, RestorerOptions
-from lowlight.workflows.scoring import Pixels
-from lowlight.workflows.validation import as_planes, gray_like
+from lowlight.workflows.evaluating.scoring import Pixels
+from lowlight.workflows.evaluating.validation import as_planes, gray_like
 
 
 class OracleModel(nn.Module):

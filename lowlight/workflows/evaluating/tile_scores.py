@@ -14,7 +14,7 @@ from lowlight.raw.bayer import origin_padding, packed_size
 from lowlight.raw.develop import develop
 from lowlight.restorer import Restorer, TileSource
 from lowlight.tile_batches import BatchRunner
-from lowlight.workflows.scoring import Pixels
+from lowlight.workflows.evaluating.scoring import Pixels
 
 
 def tile_pictures(restorer: Restorer, pair: Pair) -> Iterator[tuple[Pixels, Pixels]]:

@@ -37,8 +37,8 @@ from lowlight.data.sid import Burst, open_pairs
 from lowlight.raw.bayer import packed_size
 from lowlight.raw.levels import LEVEL_PRESETS
 from lowlight.raw.render import visible_size
-from lowlight.workflows.cache_journal import Journal, Record
-from lowlight.workflows.stopping import StopFlag, stop_on_signal
+from lowlight.workflows.pairing.cache_journal import Journal, Record
+from lowlight.workflows.training.stopping import StopFlag, stop_on_signal
 from lowlight.writers.atomic import is_leftover, replacing
 
 SPARE_BYTES = 64 << 20  # of the disk that are left free

@@ -13,13 +13,13 @@ from lowlight.core.photo import RawFrame
 from lowlight.data.pairs import Pair
 from lowlight.ops.strategies import Tiling, choose_tiling
 from lowlight.restorer import Restorer, RestorerOptions
-from lowlight.workflows.baselines import WAVELET, WAVELET_METHOD, open_baseline
-from lowlight.workflows.clocks import MergeClock, NetworkClock
-from lowlight.workflows.oracle import Oracle, require_posterior
-from lowlight.workflows.pair_lists import file_sha256
-from lowlight.workflows.protocols import DEFAULT_PROTOCOL, Size, find_protocol
-from lowlight.workflows.scoring import Pixels
-from lowlight.workflows.tile_scores import tile_pictures
+from lowlight.workflows.evaluating.baselines import WAVELET, WAVELET_METHOD, open_baseline
+from lowlight.workflows.evaluating.clocks import MergeClock, NetworkClock
+from lowlight.workflows.evaluating.oracle import Oracle, require_posterior
+from lowlight.workflows.evaluating.pair_lists import file_sha256
+from lowlight.workflows.evaluating.protocols import DEFAULT_PROTOCOL, Size, find_protocol
+from lowlight.workflows.evaluating.scoring import Pixels
+from lowlight.workflows.evaluating.tile_scores import tile_pictures
 
 
 @dataclass(frozen=True, kw_only=True)

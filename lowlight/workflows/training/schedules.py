@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lowlight.workflows.training_config import OptimiserSection
+from lowlight.workflows.training.config import OptimiserSection
 
 MILESTONE_FACTOR = 0.1
 

@@ -13,7 +13,7 @@ from lowlight import __version__
 from lowlight.core.errors import LowlightError
 from lowlight.metrics.color_error import block_colour_error
 from lowlight.raw.render import libraw_version
-from lowlight.workflows.validation import as_planes, gray_like, match_sizes, measure
+from lowlight.workflows.evaluating.validation import as_planes, gray_like, match_sizes, measure
 
 logger = logging.getLogger(__name__)
 

@@ -24,12 +24,18 @@ from lowlight.data.pictures import read_picture
 from lowlight.raw.read import read_raw
 from lowlight.raw.refusals import check_file
 from lowlight.restorer import Pixels, Restored, Restorer, Window
-from lowlight.workflows.contact_sheet import ContactSheets, Thumbnails, thumbnails
-from lowlight.workflows.enhance_options import EnhanceOptions
-from lowlight.workflows.enhance_rows import Job, Row, batch_note, failed_row, make_row
-from lowlight.workflows.inputs import Photo
-from lowlight.workflows.outputs import check_writable, is_file_name, make_folder, plan_outputs, remove_leftovers
-from lowlight.workflows.photo_steps import balanced, crop_window, finished, meter, refuse_black
+from lowlight.workflows.enhancing.contact_sheet import ContactSheets, Thumbnails, thumbnails
+from lowlight.workflows.enhancing.inputs import Photo
+from lowlight.workflows.enhancing.options import EnhanceOptions
+from lowlight.workflows.enhancing.outputs import (
+    check_writable,
+    is_file_name,
+    make_folder,
+    plan_outputs,
+    remove_leftovers,
+)
+from lowlight.workflows.enhancing.photo_steps import balanced, crop_window, finished, meter, refuse_black
+from lowlight.workflows.enhancing.rows import Job, Row, batch_note, failed_row, make_row
 from lowlight.writers import write_picture, writer_for
 
 __all__ = ["EnhanceOptions", "enhance_files"]

@@ -1,0 +1,1 @@
+"""Photos in, pictures out: which, where to, in what order, and what happens to each."""

@@ -1,0 +1,1 @@
+"""Scores on pairs and pictures: protocols, methods, baselines, rows and the report page."""

@@ -1,0 +1,1 @@
+"""Runs that learn: their configuration, their loop, their state and their packed data."""
