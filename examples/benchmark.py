@@ -105,15 +105,23 @@ def make_weights(path: Path, name: str, upscale: int) -> None:
 
 def measure(side: str, frame: Path, weights: Path) -> dict[str, float]:
     """Enhance the frame once on this side and say what it took."""
-    import resource
-
     network = NetworkClock()
     photo = (plain_side if side == "plain" else tuned_side)(weights, network)
     began, cpu = time.perf_counter(), time.process_time()
     photo(frame, frame.with_name(f"{side}.png"))
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
-    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "network_seconds": network.seconds, "peak_mib": peak}
+    return {
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "network_seconds": network.seconds,
+        "peak_mib": peak_mib(),
+    }
+
+
+def peak_mib() -> float:
+    """Largest resident memory of this process; `ru_maxrss` would count what the parent had before the start too."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 class NetworkClock:
@@ -182,7 +190,9 @@ def starts(length: int) -> list[int]:
 
 def tuned_side(weights: Path, network: NetworkClock):
     """What the command line does with one photo."""
-    from lowlight.core.compute import keep_freed_memory
+    import torch
+
+    from lowlight.core.compute import choose_precision, keep_freed_memory
 
     keep_freed_memory()
     from lowlight.checkpoint import load_weights
@@ -191,7 +201,8 @@ def tuned_side(weights: Path, network: NetworkClock):
     from lowlight.restorer import Restorer
     from lowlight.writers import write_picture
 
-    restorer = Restorer(load_weights(weights)[0], device="cpu")
+    precision = choose_precision("auto", torch.device("cpu"))
+    restorer = Restorer(load_weights(weights, precision)[0], device="cpu")
     restorer.model.restore = network.around(restorer.model.restore)
 
     def photo(frame: Path, out: Path) -> None:

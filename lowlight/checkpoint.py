@@ -19,7 +19,6 @@ from lowlight import __version__
 from lowlight.core.config import to_dict
 from lowlight.core.errors import ConfigError, WeightsError
 from lowlight.models import MODELS, build_model, model_config
-from lowlight.models.options import RawModelOptions
 from lowlight.writers.atomic import replacing
 
 FORMAT = 1
@@ -31,7 +30,7 @@ POSTERIOR = "encoder."  # parameters that only training needs
 def save_weights(
     path: Path,
     name: str,
-    config: RawModelOptions,
+    config: Any,
     state: dict[str, Tensor],
     *,
     trained: dict[str, Any],
@@ -39,7 +38,10 @@ def save_weights(
     dtype: torch.dtype = torch.float16,
     with_posterior: bool = False,
 ) -> None:
-    """Write a weights file of a network's state dict; the posterior encoder is left out by default."""
+    """Write a weights file of a network's state dict; the posterior encoder is left out by default.
+
+    `config` is the dataclass the network was built from.
+    """
     header = {
         "format": FORMAT,
         "lowlight": __version__,
@@ -87,8 +89,12 @@ def read_header(path: Path) -> dict[str, Any]:
     return dict(header)
 
 
-def load_weights(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Load the network of a weights file, in fp32 on the CPU and ready for inference, and the file's header."""
+def load_weights(path: Path, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, dict[str, Any]]:
+    """Load the network of a weights file on the CPU and ready for inference, and the file's header.
+
+    `dtype` is the number format of its tensors. Who knows the one to compute in names it here: a large network is then
+    never in memory in a larger format first.
+    """
     header = read_header(path)
     name = header["model"]
     if name not in MODELS:
@@ -102,7 +108,7 @@ def load_weights(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         model.register_module(POSTERIOR.rstrip("."), None)
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 - no mapping
+            tensors = {key: file.get_tensor(key).to(dtype, copy=True) for key in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} cannot be read ({error}); fetch or make it again") from error
     if misfit := _misfit(model.state_dict(), tensors):

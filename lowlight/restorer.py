@@ -19,6 +19,7 @@ from lowlight.core.photo import LinearImage, RawFrame
 from lowlight.core.restoration import ModelTraits, RestorationModel
 from lowlight.ops.blending import BandBlender, Merge, tile_weights
 from lowlight.ops.color import apply_matrix, encode, luma
+from lowlight.ops.dark_srgb import dark_srgb
 from lowlight.ops.demosaic import demosaic
 from lowlight.ops.exposure import (
     BASE_BLOCK_PX,
@@ -38,6 +39,7 @@ BAND_ROWS = 256  # rows developed at a time
 # Tiles at a time. Both divide the published tile counts 126 and 54, so that no short last batch picks another kernel.
 BATCH = {"cpu": 3, "cuda": 18, "mps": 6}
 SIZES = ("native", "full", "half")
+RAW_CHANNELS, SRGB_CHANNELS = 4, 3  # a network reads packed RAW, or dark sRGB at packed size (thesis, task 2)
 Pixels = npt.NDArray[np.uint16]
 Window = tuple[int, int, int, int]  # x, y, width, height in sensor pixels of the visible mosaic
 
@@ -95,7 +97,7 @@ class Restorer:
         self.traits: ModelTraits = model.traits
         if self.options.size == "full" and self.traits.upscale == 1:
             raise UsageError("this model gives pictures of half the sensor's size; use --size half, or other weights")
-        if self.traits.in_channels != 4:
+        if self.traits.in_channels not in (SRGB_CHANNELS, RAW_CHANNELS):
             raise UsageError(f"this model reads {self.traits.in_channels} planes; a Bayer RAW has 4, use other weights")
         self.batch = self.options.batch or BATCH[self.device.type]
         network: torch.nn.Module = model
@@ -211,12 +213,19 @@ class TileSource:
             packed = pack(self.frame, row, min(row + tile, self.grid.height))
             if packed.shape[1] < tile or width < tile:
                 packed = _reflect_to(packed, max(packed.shape[1], tile), max(width, tile))
-            band = amplify(packed, self.ratio, self.gains, self.traits.input_colour)
+            band = self._seen(packed)
             mixed = self._developed(row) if self.strength < 1 else None
             for col in self.grid.cols:
                 cut = band[:, :, col : col + tile]
                 developed = None if mixed is None else mixed[:, :, u * col : u * (col + tile)]
                 yield TileInput(cut, self._base(row, col), developed)
+
+    def _seen(self, packed: Tensor) -> Tensor:
+        """What the network reads of packed rows `[4, h, w]`: them amplified, or developed to amplified sRGB."""
+        if self.traits.in_channels == RAW_CHANNELS:
+            return amplify(packed, self.ratio, self.gains, self.traits.input_colour)
+        matrix = torch.eye(3) if self.matrix is None else self.matrix
+        return dark_srgb(packed[None], torch.tensor([self.ratio]), self.gains[None], matrix, "linear")[0]
 
     def _base(self, row: int, col: int) -> Tensor | None:
         if self.coarse is None:

@@ -13,7 +13,7 @@ from lowlight.ops.blending import FloatArray
 class TileInput(NamedTuple):
     """What one tile of t packed pixels needs; C' output channels, u upscale factor.
 
-    `frame [4, t, t]` is what the network reads, `base [C', ut, ut]` is added to its output, `developed [C', ut, ut]`
+    `frame [C, t, t]` is what the network reads, `base [C', ut, ut]` is added to its output, `developed [C', ut, ut]`
     is the plain picture where some of it is mixed in.
     """
 

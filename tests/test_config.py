@@ -14,7 +14,7 @@ from training_material import tiny_values
 from lowlight.cli.train import overrides
 from lowlight.core.config import from_dict, read_toml, to_dict, to_toml
 from lowlight.core.errors import ConfigError
-from lowlight.workflows.training.config import TrainConfig, first_difference, load_config, resolve
+from lowlight.workflows.training.config import BUDGETS, TrainConfig, first_difference, load_config, resolve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,9 +161,21 @@ def test_settings_reach_any_key_and_flags_win() -> None:
     values = overrides(
         {"seed": 4}, ["run.seed=3", "data.options.ratio = [50, 300]", "optimiser.schedule=milestone", "run.steps=9"]
     )
-    assert values["run"] == {"seed": 4, "steps": 9, "minutes": None}
+    assert values["run"] == {"seed": 4, "steps": 9}
     assert values["data"] == {"options": {"ratio": [50, 300]}}
     assert values["optimiser"] == {"schedule": "milestone"}
+
+
+@pytest.mark.parametrize("budget", ["steps", "minutes", "epochs"])
+def test_a_budget_unsets_those_below_it(tmp_path: Path, budget: str) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text("[run]\nminutes = 5.0\n")
+    for below in ({"preset": "thesis/sid-net"}, {}):  # epochs in the preset, minutes in the file
+        config = load_config(None if below else path, overrides({budget: 3}, ["run.steps=9"]), **below).run
+        assert {name: getattr(config, name) for name in BUDGETS} == {**dict.fromkeys(BUDGETS), budget: 3}
+    over_both = load_config(path, {}, "thesis/sid-net")
+    assert (over_both.run.minutes, over_both.run.epochs) == (5.0, None)
+    assert over_both.data.name == "pairs"
 
 
 @pytest.mark.parametrize("setting", ["seed", "seed=3", "run.seed"])
@@ -175,6 +187,8 @@ def test_settings_without_section_or_value_are_refused(setting: str) -> None:
 def test_two_budgets_are_refused() -> None:
     with pytest.raises(ConfigError, match="either --steps or --minutes"):
         overrides({"steps": 1, "minutes": 1.0}, [])
+    with pytest.raises(ConfigError, match="only one of them"):
+        resolve({"run": {"steps": 1, "epochs": 1}})
 
 
 def test_the_first_difference_is_named_and_places_do_not_count() -> None:

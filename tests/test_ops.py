@@ -186,7 +186,7 @@ def test_ratio_does_not_follow_a_light_source_or_other_colours() -> None:
 def test_ratio_stays_in_its_range() -> None:
     for level, expected in ((0.9, 1.0), (1e-6, 300.0), (0.0, 300.0), (-0.01, 300.0)):
         assert choose_ratio(torch.full((4, 40, 40), level)) == expected
-    assert choose_ratio(torch.full((4, 1, 1), 0.0125)) == pytest.approx(10)
+    assert choose_ratio(torch.full((4, 1, 1), 0.016)) == pytest.approx(10)
 
 
 # The base picture

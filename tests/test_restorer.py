@@ -16,9 +16,10 @@ from lowlight.core.errors import OutputError, UsageError
 from lowlight.core.photo import BGGR, GBRG, GRBG, RGGB, CfaPattern, RawFrame
 from lowlight.core.restoration import Condition, Gaussian, ModelTraits, Restoration
 from lowlight.models import build_model, model_config
+from lowlight.ops.dark_srgb import dark_srgb
 from lowlight.ops.resize import mean_of_blocks
 from lowlight.ops.tiling import GridRule, sparse
-from lowlight.raw.bayer import origin_padding
+from lowlight.raw.bayer import origin_padding, pack
 from lowlight.raw.read import read_raw
 from lowlight.restorer import Restorer, RestorerOptions
 from lowlight.workflows.enhancing.contact_sheet import cut_mosaic
@@ -242,6 +243,42 @@ def test_gray_pictures() -> None:
         assert restored.linear is not None and restored.linear.pixels.shape == (90, 100, 3)
 
 
+class CopySrgb(Copy):
+    """Gives back the dark sRGB picture that it reads."""
+
+    def __init__(self) -> None:
+        super().__init__(upscale=1, in_channels=3)
+        self.traits = replace(self.traits, output_colour="srgb")
+
+    def restore(self, frames: Tensor, base: Tensor | None = None, noise: Tensor | None = None) -> Restoration:
+        return Restoration(frames[:, 0])
+
+
+def test_networks_of_dark_srgb_read_what_libraw_would_brighten(dark_dng: Path) -> None:
+    import rawpy
+
+    ratio = 40.0
+    pixels = Restorer(CopySrgb(), fp32(), "cpu").photo(read_raw(dark_dng), ratio).pixels
+    with rawpy.imread(str(dark_dng)) as raw:
+        theirs = raw.postprocess(
+            use_camera_wb=True, half_size=True, no_auto_bright=True, output_bps=16, user_flip=0, bright=ratio
+        )
+    # The mosaic begins with green, so the packed picture begins one column earlier than LibRaw's blocks.
+    assert pixels.shape[0] == theirs.shape[0] and pixels.mean() > 3000
+    assert abs(pixels[:, : theirs.shape[1]].mean() / theirs.mean() - 1) < 0.02
+
+
+def test_networks_of_dark_srgb_see_in_tiles_what_they_were_trained_on() -> None:
+    frame = night_frame(540, 700)
+    pixels = Restorer(CopySrgb(), fp32(), "cpu").photo(frame, 60.0).pixels
+    matrix = torch.from_numpy(MATRIX)
+    seen = dark_srgb(pack(frame)[None], torch.tensor([60.0]), torch.tensor([frame.wb_gains]), matrix, "linear")[0]
+    expected = (seen.movedim(0, -1).numpy() * 65535 + 0.5).astype(np.uint16)
+    assert apart(pixels, expected).max() <= 1
+    plain = Restorer(CopySrgb(), fp32(strength=0.0), "cpu").photo(frame, 60.0).pixels
+    assert plain.shape == pixels.shape and abs(plain.mean() / pixels.mean() - 1) < 0.1
+
+
 @pytest.mark.parametrize("upscale", [1, 2])
 def test_pix2pix_runs(upscale: int) -> None:
     model = build_model("pix2pix", model_config("pix2pix", {"base_channels": 2, "upscale": upscale}))
@@ -355,8 +392,8 @@ def test_impossible_options_are_refused(options: dict[str, object], words: str) 
 def test_models_that_cannot_do_what_is_asked_are_refused() -> None:
     with pytest.raises(UsageError, match="half the sensor"):
         Restorer(Copy(upscale=1), fp32(size="full"), "cpu")
-    with pytest.raises(UsageError, match="3 planes"):
-        Restorer(Copy(in_channels=3), fp32(), "cpu")
+    with pytest.raises(UsageError, match="5 planes"):
+        Restorer(Copy(in_channels=5), fp32(), "cpu")
     with pytest.raises(UsageError, match="precision"):
         Restorer(Copy(), RestorerOptions(precision="int8"), "cpu")
 

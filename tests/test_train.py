@@ -5,8 +5,10 @@ import json
 import math
 import signal
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -21,6 +23,7 @@ from lowlight.core.config import to_toml
 from lowlight.core.errors import ConfigError, DataError, InterruptedRunError, LowlightError, WeightsError
 from lowlight.core.restoration import Batch
 from lowlight.data import Source
+from lowlight.report.curves import curves_svg, thinned
 from lowlight.workflows.training import run as training_run
 from lowlight.workflows.training.config import OptimiserSection, TrainConfig, resolve
 from lowlight.workflows.training.log import TrainingLog
@@ -29,6 +32,7 @@ from lowlight.workflows.training.run import Progress, Run, Watcher
 from lowlight.workflows.training.schedules import averaging, rate_factor
 from lowlight.workflows.training.stopping import StopFlag, stop_on_signal
 from lowlight.workflows.training.train import summarise, train
+from lowlight.workflows.training.weights_files import epoch_files
 
 TIMES = ("elapsed_s", "data_share", "seconds")
 
@@ -355,6 +359,90 @@ def test_minutes_are_a_budget_too(packed: Path, tmp_path: Path) -> None:
     assert state["elapsed_s"] >= 0.3
 
 
+@pytest.mark.parametrize(("keep", "kept"), [(0, []), (2, [4, 5]), (9, [1, 2, 3, 4, 5])])
+def test_the_weights_of_the_last_epochs_are_kept(packed: Path, tmp_path: Path, keep: int, kept: list[int]) -> None:
+    seen: list[Progress] = []
+    train(tiny_run(packed, steps=None, epochs=5, keep_last=keep), tmp_path, watch=seen.append)
+    assert [progress.step for progress in seen][-1] == 10  # two photos, one item a step
+    assert seen[-1].steps == 10 and seen[4].fraction == 0.5
+    assert sorted(epoch_files(tmp_path)) == kept
+    for epoch, path in epoch_files(tmp_path).items():
+        assert read_header(path)["trained"]["steps"] == 2 * epoch
+        assert read_header(path)["trained"]["epoch"] == epoch
+    if kept:
+        assert_same(load_file(tmp_path / "epoch-5.safetensors"), load_file(tmp_path / "last.safetensors"))
+        for name in ("state.pt", "last.safetensors"):
+            (tmp_path / name).unlink()
+        with pytest.raises(ConfigError, match="holds a run already"):
+            train(tiny_run(packed, steps=1), tmp_path)
+
+
+def test_a_resumed_run_keeps_the_same_epochs(packed: Path, tmp_path: Path) -> None:
+    config = tiny_run(packed, steps=None, epochs=4, keep_last=2)
+    train(config, tmp_path / "whole")
+    with pytest.raises(InterruptedRunError):
+        train(config, tmp_path / "parts", watch=stop_at(7, signal.SIGTERM))
+    assert sorted(epoch_files(tmp_path / "parts")) == [3]
+    train(config, tmp_path / "parts", resume=True)
+    for epoch in (3, 4):
+        first, second = (load_file(epoch_files(tmp_path / name)[epoch]) for name in ("whole", "parts"))
+        assert_same(first, second)
+    # More epochs: those that are no longer among the last go.
+    train(tiny_run(packed, steps=None, epochs=6, keep_last=2), tmp_path / "parts", resume=True)
+    assert sorted(epoch_files(tmp_path / "parts")) == [5, 6]
+
+
+def test_without_a_known_end_the_last_epochs_roll(packed: Path, tmp_path: Path) -> None:
+    run = Run(tiny_run(packed, steps=None, minutes=60.0, keep_last=2), tmp_path)
+    stopped = StopFlag()
+
+    def stop(progress: Progress) -> None:
+        stopped.signal = signal.SIGINT if progress.step == 8 else None
+
+    run.loop(stopped, stop)
+    assert sorted(epoch_files(tmp_path)) == [3, 4]
+
+
+def test_loss_curves_are_drawn(packed: Path, tmp_path: Path) -> None:
+    config = config_of(packed, "sid-net", "cvae", steps=3, validate_every=1, log_every=1, checkpoint_every=2)
+    seen: list[bool] = []
+    train(config, tmp_path, watch=lambda progress: seen.append((tmp_path / "curves.svg").exists()))
+    assert seen == [False, True, True]
+    picture = ElementTree.parse(tmp_path / "curves.svg").getroot()
+    svg = "{http://www.w3.org/2000/svg}"
+    assert picture.tag == f"{svg}svg"
+    names = {text.text for text in picture.iter(f"{svg}text") if text.get("class") == "name"}
+    assert {"loss", "reconstruction", "kl", "validation psnr"} <= names
+    assert names.isdisjoint({"rate", "skipped", "data_share", "elapsed_s"})
+    assert len(picture.findall(f"{svg}svg")) == len(names)
+
+
+def test_long_curves_are_thinned_and_empty_ones_not_drawn() -> None:
+    points = [(float(step), step / 2) for step in range(5000)]
+    thin = thinned(points)
+    assert 300 < len(thin) <= 400
+    assert all(y == x / 2 for x, y in thin) and thin[0][0] < 10
+    assert thinned(points[:7]) == points[:7]
+    assert curves_svg([]) is None
+    assert curves_svg([{"step": 1, "elapsed_s": 2.0, "skipped": 0}]) is None
+
+
+def test_tensorboard_gets_the_scalars_where_it_is_installed(packed: Path, tmp_path: Path) -> None:
+    config = config_of(packed, "sid-net", "cvae", steps=2, validate_every=1, log_every=1)
+    if find_spec("tensorboard") is None:
+        train(config, tmp_path)
+        assert not (tmp_path / "tensorboard").exists()
+        return
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(config, tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert {"training/loss", "training/kl", "validation/psnr"} <= set(events.Tags()["scalars"])
+    logged = [row["loss"] for row in rows(tmp_path) if "loss" in row]
+    assert [event.value for event in events.Scalars("training/loss")] == pytest.approx(logged)
+
+
 def test_training_starts_from_weights_that_fit(packed: Path, tmp_path: Path) -> None:
     first = train(tiny_run(packed, steps=1), tmp_path / "first")
     values = tiny_values(packed, steps=1)
@@ -452,7 +540,7 @@ def test_a_dry_run_prints_toml_and_writes_nothing(packed: Path, tmp_path: Path) 
     assert shown["run"]["minutes"] == 3
     assert "steps" not in shown["run"]
     assert shown["data"]["options"]["noise"]["prnu"] > 0
-    assert "2 photos, 0 validation pairs, cpu, float32" in result.stdout
+    assert "2 photos, 2 steps an epoch, 0 validation pairs, cpu, float32" in result.stdout
     assert not (tmp_path / "run").exists()
 
 
@@ -461,7 +549,8 @@ def test_a_dry_run_prints_toml_and_writes_nothing(packed: Path, tmp_path: Path) 
     [
         (("--steps", 1), "name it with -o"),
         (("-o", "x", "--steps", 1, "--set", "run.stesp=2"), "did you mean 'steps'"),
-        (("-o", "x"), "either steps or minutes"),
+        (("-o", "x"), "either steps or minutes or epochs"),
+        (("-o", "x", "--epochs", 1, "--minutes", 2), "either --minutes or --epochs"),
         (("-o", "x", "--steps", 1, "--precision", "fp16"), "expected one of auto, fp32, bf16"),
         (("-o", "x", "--steps", 1, "--photos", "/nowhere"), "/nowhere does not exist"),
     ],

@@ -33,7 +33,9 @@ def test_the_wheel_holds_the_package_and_the_weights_and_nothing_else(wheel: Pat
     files = set(zipfile.ZipFile(wheel).namelist())
     package = [path for path in (REPOSITORY / "lowlight").rglob("*") if path.is_file() and path.suffix != ".pyc"]
     weights = {f"lowlight/weights/{path.name}" for path in (REPOSITORY / "weights").iterdir()}
-    expected = {path.relative_to(REPOSITORY).as_posix() for path in package} | weights
+    folder = REPOSITORY / "examples" / "presets"
+    presets = {f"lowlight/presets/{path.relative_to(folder).as_posix()}" for path in folder.rglob("*.toml")}
+    expected = {path.relative_to(REPOSITORY).as_posix() for path in package} | weights | presets
     info = f"lowlight-{__version__}.dist-info/"
     assert {name for name in files if not name.startswith(info)} == expected
     assert f"{info}licenses/LICENSE" in files and f"{info}entry_points.txt" in files
@@ -51,3 +53,8 @@ def test_an_installed_wheel_enhances_a_photo(wheel: Path, dark_dng: Path, tiny_w
     more = () if shipped else ("--weights", tiny_weights)  # the shipped ones are found without being named
     run("-m", "lowlight", "enhance", dark_dng, "-o", elsewhere / "out", *more, cwd=elsewhere, env=environment)
     assert read_picture(elsewhere / "out" / "dark.png").shape == (176, 120, 3)
+    names = "import lowlight.workflows.training.presets as p; print(p.find_preset('thesis/sid-net'))"
+    found = subprocess.run(
+        [sys.executable, "-c", names], cwd=elsewhere, env=environment, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert Path(found) == site / "lowlight" / "presets" / "thesis" / "sid-net.toml"

@@ -1,5 +1,6 @@
 """`lowlight train`: flags over a TOML file, then one training run."""
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ KEYS = {
     "validation": "data.validation",
     "steps": "run.steps",
     "minutes": "run.minutes",
+    "epochs": "run.epochs",
     "seed": "run.seed",
     "device": "run.device",
     "precision": "run.precision",
@@ -25,6 +27,7 @@ KEYS = {
     "schedule": "optimiser.schedule",
     "ema": "optimiser.ema",
 }
+BUDGETS = ("steps", "minutes", "epochs")
 
 
 def _option(flag: str, help_text: str, metavar: str, *short: str) -> Any:
@@ -35,16 +38,25 @@ def _option(flag: str, help_text: str, metavar: str, *short: str) -> Any:
 
 def train_command(
     config: Annotated[Path | None, _option("--config", "The run as a TOML file; flags override it.", "FILE")] = None,
+    preset: Annotated[
+        str | None, _option("--preset", "A run that comes with lowlight, such as thesis/sid-net.", "NAME")
+    ] = None,
     output: Annotated[Path | None, _option("--output", "The run's folder.", "DIR", "-o")] = None,
     model: Annotated[str | None, _option("--model", "Which network; see `lowlight models`.", "NAME")] = None,
-    objective: Annotated[str | None, _option("--objective", "What is minimised: cvae or l1.", "NAME")] = None,
-    photos: Annotated[Path | None, _option("--photos", "Clean photos: a folder or a packed file.", "PATH")] = None,
+    objective: Annotated[str | None, _option("--objective", "What is minimised: cvae, hybrid or l1.", "NAME")] = None,
+    photos: Annotated[
+        Path | None,
+        _option("--photos", "Clean photos: a folder or packed file. Real pairs: a cache, SID folder or CSV.", "PATH"),
+    ] = None,
     validation: Annotated[
-        Path | None, _option("--validation", "Real pairs: a CSV manifest or a packed file.", "PATH")
+        Path | None, _option("--validation", "Real pairs: a CSV manifest, SID folder, cache or packed file.", "PATH")
     ] = None,
     steps: Annotated[int | None, _option("--steps", "How many steps to train for.", "N")] = None,
     minutes: Annotated[float | None, _option("--minutes", "How long to train, instead of --steps.", "M")] = None,
-    batch: Annotated[int | None, _option("--batch", "Items in a step.", "N")] = None,
+    epochs: Annotated[
+        int | None, _option("--epochs", "How often to go through the data, instead of --steps.", "N")
+    ] = None,
+    batch: Annotated[int | None, _option("--batch", "Items in a step, over all processes.", "N")] = None,
     learning_rate: Annotated[float | None, _option("--learning-rate", "Adam's rate.", "RATE")] = None,
     schedule: Annotated[
         str | None, _option("--schedule", "How the rate falls: constant, cosine or milestone.", "NAME")
@@ -85,9 +97,9 @@ def train_command(
     from lowlight.core.config import to_dict, to_toml
     from lowlight.workflows.training.train import load_config, saved_config, summarise, train
 
-    if config is None and resume and output is not None:
+    if config is None and preset is None and resume and output is not None:
         config = saved_config(output)
-    run = load_config(config, overrides(flags, settings or []))
+    run = load_config(config, overrides(flags, settings or []), preset)
     if dry_run:
         typer.echo(to_toml(to_dict(run)))
         typer.echo(f"# {summarise(run)}")
@@ -95,7 +107,11 @@ def train_command(
     assert output is not None
     from lowlight.cli.train_progress import training_progress
 
-    with training_progress(run.run.steps) as watch:
+    # torchrun starts many of us; the first speaks for all.
+    if os.environ.get("RANK", "0") != "0":
+        train(run, output, resume=resume)
+        return
+    with training_progress() as watch:
         weights = train(run, output, resume=resume, watch=watch)
     typer.echo(weights)
 
@@ -103,7 +119,7 @@ def train_command(
 def overrides(flags: dict[str, Any], settings: list[str]) -> dict[str, Any]:
     """Give the nested values that flags (by parameter name) and `section.key=value` settings lay over a file.
 
-    A flag wins over a setting; `steps` and `minutes` unset each other.
+    A flag wins over a setting, and one that names a budget over settings of other budgets.
     """
     values: dict[str, Any] = {}
     for text in settings:
@@ -111,16 +127,14 @@ def overrides(flags: dict[str, Any], settings: list[str]) -> dict[str, Any]:
         if not equals or "." not in key:
             raise ConfigError(f"--set is {text!r}; expected section.key=value")
         _put(values, key.strip(), _parse(value.strip()))
-    if flags.get("steps") is not None and flags.get("minutes") is not None:
-        raise ConfigError("a run takes either --steps or --minutes, not both")
+    typed = [name for name in BUDGETS if flags.get(name) is not None]
+    if len(typed) > 1:
+        raise ConfigError(f"a run takes either {' or '.join(f'--{name}' for name in typed)}, not both")
+    if typed:
+        for name in BUDGETS:
+            values.get("run", {}).pop(name, None)
     for name, value in flags.items():
         _put(values, KEYS[name], value)
-    budget = values.get("run", {})
-    for name, other in (("steps", "minutes"), ("minutes", "steps")):
-        if budget.get(name) is not None:
-            budget.setdefault(other, None)
-            if name in flags:
-                budget[other] = None
     return values
 
 

@@ -14,7 +14,7 @@ PLAIN_EVERY_S = 60.0  # a line this often where stderr is no terminal
 
 
 @contextmanager
-def training_progress(steps: int | None) -> Iterator[Watcher]:
+def training_progress() -> Iterator[Watcher]:
     """Show steps or minutes, loss and last validation: a bar on a terminal, a line a minute elsewhere."""
     console = Console(stderr=True)
     smooth: float | None = None
@@ -33,7 +33,7 @@ def training_progress(steps: int | None) -> Iterator[Watcher]:
             loss = shown_loss(standing)
             if standing.elapsed_s - said_s >= PLAIN_EVERY_S or standing.fraction >= 1:
                 said_s = standing.elapsed_s
-                parts = (f"{standing.fraction:.0%}", _steps(standing, steps), loss, _extras(standing))
+                parts = (f"{standing.fraction:.0%}", _steps(standing), loss, _extras(standing))
                 console.print(", ".join(part for part in parts if part), soft_wrap=True, highlight=False)
 
         yield say
@@ -51,13 +51,13 @@ def training_progress(steps: int | None) -> Iterator[Watcher]:
 
         def draw(standing: Standing) -> None:
             losses = ", ".join(part for part in (shown_loss(standing), _extras(standing)) if part)
-            bars.update(task, completed=standing.fraction, description=_steps(standing, steps), losses=losses)
+            bars.update(task, completed=standing.fraction, description=_steps(standing), losses=losses)
 
         yield draw
 
 
-def _steps(standing: Standing, steps: int | None) -> str:
-    return f"step {standing.step}" + (f" of {steps}" if steps else "")
+def _steps(standing: Standing) -> str:
+    return f"step {standing.step}" + (f" of {standing.steps}" if standing.steps else "")
 
 
 def _extras(standing: Standing) -> str:

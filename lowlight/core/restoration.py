@@ -37,17 +37,28 @@ class Restoration:
     latents: tuple[Latent, ...] = ()
 
 
+class Share(NamedTuple):
+    """Which items of a larger batch a batch holds: those from `first` on, of `whole` items."""
+
+    first: int
+    whole: int
+
+
 @dataclass(frozen=True)
 class Batch:
     """Training items: frames `[B, N, C, h, w]` in [0, 1], target `[B, C', u*h, u*w]` in [0, 1].
 
     `base` is the base picture a network adds its output to, `[B, C', u*h, u*w]`, or None. `ratio` is `[B, N]`.
+    `labels [B]` are the classes of the targets, int64, or None where there are none.
+    `share` tells the place of the items where several processes share a batch; None: these are all.
     """
 
     frames: Tensor
     target: Tensor
     ratio: Tensor
     base: Tensor | None = None
+    labels: Tensor | None = None
+    share: Share | None = None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from lowlight.data.pair_stores import MemoryPairs, PairStore
 from lowlight.data.sid import Burst, choose_rows, open_pairs, read_exclude_file
 from lowlight.data.windows import Flips, mosaic_window, packed_window
 from lowlight.ops.color import apply_matrix, decode, encode, luma
-from lowlight.ops.exposure import packed_to_rgb
+from lowlight.ops.dark_srgb import dark_srgb
 from lowlight.raw.bayer import packed_size
 
 Task = Literal["main", "gray", "srgb"]
@@ -139,22 +139,6 @@ class _Item:
     index: int
     packed: npt.NDArray[np.float32]  # [4, t, t]
     truth: npt.NDArray[np.float32]  # [3, u*t, u*t]
-
-
-def dark_srgb(
-    packed: Tensor, ratio: Tensor, gains: Tensor, camera_to_srgb: Tensor, how: Literal["linear", "encoded"]
-) -> Tensor:
-    """Develop dark packed frames `[B, 4, h, w]` to amplified sRGB `[B, 3, h, w]` in LibRaw's curve, in [0, 1].
-
-    `linear` multiplies light by `ratio [B]`, as LibRaw's own brightening does; `encoded` multiplies encoded values.
-    `gains [B, 4]` have minimum 1; `camera_to_srgb [B, 3, 3]`. Source: thesis, task 2.
-    """
-    balanced = (packed * gains[:, :, None, None]).clamp_(max=1)
-    rgb = apply_matrix(packed_to_rgb(balanced), camera_to_srgb).clamp_(0, 1)
-    amount = ratio[:, None, None, None]
-    if how == "linear":
-        return encode((rgb * amount).clamp_(max=1))
-    return (encode(rgb) * amount).clamp_(max=1)
 
 
 def open_real_pairs(

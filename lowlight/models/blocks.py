@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from lowlight.core.restoration import Gaussian
 
 LEAK = 0.2
+FULL_SIZE_CHANNELS = 8  # at full sensor size every channel costs four times as much
 Init = Literal["normal02", "kaiming"]
 
 
@@ -28,33 +29,30 @@ class DoubleConv(nn.Sequential):
         )
 
 
-class Refine(nn.Conv2d):
-    """A 3x3 convolution that starts as a binomial blur of each channel.
-
-    A pixel shuffle alone starts with pictures of 2x2 blocks and unlearns them slowly; blurred, it starts with smooth
-    ones, and the filter is free to sharpen. The border is repeated, so that no tile fades at its edge.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, channels, 3, padding=1, padding_mode="replicate")
-        taps = torch.tensor([0.25, 0.5, 0.25])
-        with torch.no_grad():
-            self.weight.zero_()
-            for channel in range(channels):
-                self.weight[channel, channel] = torch.outer(taps, taps)
-            assert self.bias is not None
-            self.bias.zero_()
-
-
 class SubPixelHead(nn.Sequential):
-    """Brings features to `channels_out` at `upscale` times their size: a convolution, a pixel shuffle, a filter.
+    """The output: at upscale 1 the plain convolution of the thesis, else a pixel shuffle and a filter at full size.
 
-    With upscale 1 it is the plain output convolution of the thesis.
+    `conv` gives `head_channels` channels. The 3x3 filter at full size sees across the 2x2 blocks that a pixel shuffle
+    alone would leave visible; it repeats the border, so that no tile fades at its edge.
     """
 
     def __init__(self, conv: nn.Module, channels_out: int, upscale: int) -> None:
-        finish = (nn.PixelShuffle(upscale), Refine(channels_out)) if upscale > 1 else ()
-        super().__init__(conv, *finish)
+        if upscale == 1:
+            super().__init__(conv)
+            return
+        finish = nn.Conv2d(FULL_SIZE_CHANNELS, channels_out, 3, padding=1, padding_mode="replicate")
+        super().__init__(conv, nn.PixelShuffle(upscale), leaky(), finish)
+
+    def start_at_zero(self) -> None:
+        """Make the output zero, for networks that predict a difference."""
+        last = self[-1]
+        assert isinstance(last, nn.Conv2d | nn.ConvTranspose2d)
+        nn.init.zeros_(last.weight)
+
+
+def head_channels(channels_out: int, upscale: int) -> int:
+    """How many channels the convolution inside a `SubPixelHead` gives."""
+    return channels_out if upscale == 1 else FULL_SIZE_CHANNELS * upscale**2
 
 
 def unit_gaussian(mean: Tensor) -> Gaussian:
@@ -69,7 +67,7 @@ def initialise(network: nn.Module, init: Init, generator: torch.Generator) -> No
     He et al. 2015, fan-in, for LeakyReLU(0.2); small networks need it, their signal dies under the other.
     """
     for module in network.modules():
-        if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) or isinstance(module, Refine):
+        if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             continue
         if init == "normal02":
             nn.init.normal_(module.weight, 0.0, 0.02, generator=generator)

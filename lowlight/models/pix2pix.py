@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lowlight.core.restoration import Condition, Gaussian, Latent, Restoration
-from lowlight.models.blocks import SubPixelHead, initialise, leaky, unit_gaussian
+from lowlight.models.blocks import SubPixelHead, head_channels, initialise, leaky, unit_gaussian
 from lowlight.models.options import RawModelOptions
 from lowlight.ops.gaussian import clamp_log_variance, draw
 
@@ -78,7 +78,7 @@ class Up(nn.Module):
         self.blocks = nn.ModuleList(
             grow(i, o, dropout=level < DROPOUT_BLOCKS) for level, (i, o) in enumerate(zip(before, after, strict=True))
         )
-        out = config.out_channels * config.upscale**2
+        out = head_channels(config.out_channels, config.upscale)
         self.head = SubPixelHead(double(2 * channels[0], out), config.out_channels, config.upscale)
 
     def forward(self, z: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
@@ -105,9 +105,7 @@ class Pix2Pix(nn.Module):
         initialise(self, config.init, generator)
         if config.base != "none":
             # The output is a difference to the base picture, so training starts at the base picture.
-            head = self.decoder.head[0]
-            assert isinstance(head, nn.ConvTranspose2d)
-            nn.init.zeros_(head.weight)
+            self.decoder.head.start_at_zero()
 
     def condition(self, frames: Tensor, base: Tensor | None = None) -> Condition:
         """p(z|y) and the skips of one dark frame, `[B, 1, C, 256, 256]`."""

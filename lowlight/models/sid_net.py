@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lowlight.core.restoration import Condition, Gaussian, Latent, Restoration
-from lowlight.models.blocks import DoubleConv, SubPixelHead, initialise, unit_gaussian
+from lowlight.models.blocks import DoubleConv, SubPixelHead, head_channels, initialise, unit_gaussian
 from lowlight.models.options import TILE_PX, RawModelOptions
 from lowlight.ops.gaussian import clamp_log_variance, draw
 
@@ -68,7 +68,7 @@ class Up(nn.Module):
         self.ups = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, stride=2) for i, o in zip(before, after, strict=True))
         joined = 2 if config.skips else 1
         self.blocks = nn.ModuleList(DoubleConv(joined * o, o) for o in after)
-        out = config.out_channels * config.upscale**2
+        out = head_channels(config.out_channels, config.upscale)
         self.head = SubPixelHead(nn.Conv2d(channels[0], out, 1), config.out_channels, config.upscale)
 
     def forward(self, z: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
@@ -98,9 +98,7 @@ class SidNet(nn.Module):
         initialise(self, config.init, generator)
         if config.base != "none":
             # The output is a difference to the base picture, so training starts at the base picture.
-            head = self.decoder.head[0]
-            assert isinstance(head, nn.Conv2d)
-            nn.init.zeros_(head.weight)
+            self.decoder.head.start_at_zero()
 
     def condition(self, frames: Tensor, base: Tensor | None = None) -> Condition:
         """p(z|y) and the skips of one dark frame, `[B, 1, C, 256, 256]`."""

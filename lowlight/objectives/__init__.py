@@ -9,12 +9,15 @@ import torch
 from lowlight.core.config import from_dict
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import Batch, Loss, RestorationModel
-from lowlight.objectives.elbo import CvaeConfig, L1Config, cvae, l1
+from lowlight.objectives.elbo import CvaeConfig, HybridConfig, L1Config, cvae, hybrid, l1
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An objective: its configuration class, its function, and whether it trains the posterior encoder."""
+    """An objective: its configuration class, its function, and whether it trains the posterior encoder.
+
+    A configuration that decides the last itself has a property `uses_posterior`.
+    """
 
     config: type[Any]
     function: Callable[..., Loss]
@@ -24,6 +27,7 @@ class Entry:
 
 OBJECTIVES: dict[str, Entry] = {
     "cvae": Entry(CvaeConfig, cvae, True, "the conditional VAE's bound: L1 + beta KL"),
+    "hybrid": Entry(HybridConfig, hybrid, True, "alpha times cvae, the rest L1 from a sample of the prior"),
     "l1": Entry(L1Config, l1, False, "L1 from the prior's mean, no encoder"),
 }
 
@@ -38,7 +42,7 @@ class Objective:
     @property
     def uses_posterior(self) -> bool:
         """Whether the posterior encoder takes part in training."""
-        return OBJECTIVES[self.name].uses_posterior
+        return bool(getattr(self.config, "uses_posterior", OBJECTIVES[self.name].uses_posterior))
 
     def __call__(self, model: RestorationModel, batch: Batch, progress: float, generator: torch.Generator) -> Loss:
         """Give the loss of one batch; `progress` in [0, 1] says how far training has come."""

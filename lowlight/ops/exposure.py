@@ -15,7 +15,7 @@ BASE_BLOCK_PX = 16  # packed pixels averaged into one value of the low-pass base
 
 METER_BLOCK_PX = 16
 METER_BAND = (0.60, 0.95)  # quantiles between which block means are averaged
-METER_TARGET = 0.125  # where that average is put, as a fraction of white
+METER_TARGET = 0.16  # where that average is put, as a fraction of white
 
 
 def amplify(packed: Tensor, ratio: Tensor | float, gains: Tensor | None, colour: InputColour) -> Tensor:

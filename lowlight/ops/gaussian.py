@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lowlight.core.restoration import Gaussian
+from lowlight.core.restoration import Gaussian, Share
 
 LOG_VARIANCE_RANGE = (-10.0, 10.0)
 
@@ -24,10 +24,17 @@ def draw(q: Gaussian, noise: Tensor) -> Tensor:
     return q.mean + (0.5 * q.log_variance).exp() * noise
 
 
-def standard_noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Standard normal noise shaped like a tensor, from an explicit generator (drawn on its device, then moved)."""
+def standard_noise(like: Tensor, generator: torch.Generator | None, share: Share | None = None) -> Tensor:
+    """Standard normal noise shaped like a tensor, from an explicit generator (drawn on its device, then moved).
+
+    Where the items are a `share` of a batch, they get the rows of noise that they have in the whole batch.
+    """
     device = generator.device if generator is not None else like.device
-    return torch.randn(like.shape, generator=generator, device=device).to(like)
+    count = len(like) if share is None else share.whole
+    noise = torch.randn((count, *like.shape[1:]), generator=generator, device=device)
+    if share is not None:
+        noise = noise[share.first : share.first + len(like)]
+    return noise.to(like)
 
 
 def clamp_log_variance(log_variance: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def _fitted(fit: dict[str, float], xs: Sequence[float]) -> list[tuple[float, flo
 
 def curve_figures(curves: Sequence[Curves]) -> str:
     """One plot per number of the training logs, all runs in each."""
-    flat = [(each.name, [_flat(row) for row in each.rows]) for each in curves]
+    flat = [(each.name, [flat_numbers(row) for row in each.rows]) for each in curves]
     keys = dict.fromkeys(key for _, rows in flat for row in rows for key in row)
     shown = [key for key in keys if key.rpartition(" ")[2] not in HIDDEN_CURVES][:MAX_PANELS]
     names = [(name, index) for index, (name, _) in enumerate(flat)]
@@ -86,12 +86,12 @@ def curve_figures(curves: Sequence[Curves]) -> str:
     return f'<div class="plots">{"".join(figures)}</div>' if figures else ""
 
 
-def _flat(row: dict[str, Any], prefix: str = "") -> dict[str, float]:
+def flat_numbers(row: dict[str, Any], prefix: str = "") -> dict[str, float]:
     """The numbers of a row, nested ones under names such as "validation psnr"."""
     found: dict[str, float] = {}
     for key, value in row.items():
         if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{key} ")
+            found |= flat_numbers(value, f"{prefix}{key} ")
         elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf"):
             found[prefix + key] = float(value)
     return found

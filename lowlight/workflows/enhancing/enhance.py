@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from lowlight import __version__
 from lowlight.checkpoint import find_weights, load_weights
+from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.errors import LowlightError, OutputError, UsageError, WeightsError
 from lowlight.core.photo import RawFrame
 from lowlight.data.pictures import read_picture
@@ -106,12 +107,13 @@ class _Run:
     ) -> None:
         self.jobs, self.options = jobs, options
         self.on_row, self.on_meter, self.stop = on_row, on_meter, stop
+        device = choose_device(options.device)
         try:
             self.weights = find_weights(options.weights)
-            model, _ = load_weights(self.weights)
+            model, _ = load_weights(self.weights, choose_precision(options.restorer.precision, device))
         except WeightsError as error:  # nothing was touched, so it is the command that is wrong
             raise UsageError(str(error)) from error
-        self.restorer = Restorer(model, options.restorer, options.device)
+        self.restorer = Restorer(model, options.restorer, device)
         if options.wb != "camera" and self.restorer.traits.output_colour == "srgb":
             raise UsageError(
                 f"--wb needs weights that give camera colour, and {self.weights.name} gives finished sRGB; "

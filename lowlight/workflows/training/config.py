@@ -9,9 +9,11 @@ from lowlight.core.errors import ConfigError
 from lowlight.data import DATASETS
 from lowlight.models import model_config
 from lowlight.objectives import build_objective
+from lowlight.workflows.training.presets import find_preset
 
 Schedule = Literal["constant", "cosine", "milestone"]
 TRAINING_PRECISIONS = ("auto", "fp32", "bf16")
+BUDGETS = ("steps", "minutes", "epochs")  # a run has exactly one
 
 # What a resumed run may change: where and how long it computes, and how often it reports.
 FREE_ON_RESUME = (
@@ -20,6 +22,8 @@ FREE_ON_RESUME = (
     "data.validation",
     "run.steps",
     "run.minutes",
+    "run.epochs",
+    "run.keep_last",
     "run.device",
     "run.validate_every",
     "run.checkpoint_every",
@@ -88,20 +92,23 @@ class RunSection:
 
     steps: int | None = None
     minutes: float | None = None
+    epochs: int | None = None  # of as many steps as show every scene, or as many items as there are photos, once
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
     validate_every: int = 500  # steps
     checkpoint_every: int = 500  # steps
     log_every: int = 20  # steps
+    keep_last: int = 0  # of how many last epochs the weights are kept, each in a file of its own
     keep_posterior: bool = False  # whether weights files hold the posterior encoder too, for studying it
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise ConfigError("a run needs either steps or minutes")
-        for name in ("steps", "validate_every", "checkpoint_every", "log_every"):
+        if sum(getattr(self, name) is not None for name in BUDGETS) != 1:
+            raise ConfigError("a run needs either steps or minutes or epochs, and only one of them")
+        for name in ("steps", "epochs", "validate_every", "checkpoint_every", "log_every"):
             value = getattr(self, name)
             _check(name, value, "at least 1", value is None or value >= 1)
+        _check("keep_last", self.keep_last, "at least 0", self.keep_last >= 0)
         _check("minutes", self.minutes, "above 0", self.minutes is None or self.minutes > 0)
         _check("seed", self.seed, "from 0 to 2147483647", 0 <= self.seed < 2**31)
         # fp16 gradients underflow without a scaled loss, and bf16 is there wherever fp16 would be fast.
@@ -137,10 +144,15 @@ def resolve(values: dict[str, Any]) -> TrainConfig:
     return from_dict(TrainConfig, full, "the training configuration")
 
 
-def load_config(path: Path | None, overrides: dict[str, Any]) -> TrainConfig:
-    """Build a run from a TOML file with nested `overrides` laid over it; a key overridden by None is unset."""
-    values = read_toml(path) if path else {}
-    return resolve(_merged(values, overrides))
+def load_config(path: Path | None, overrides: dict[str, Any], preset: str | None = None) -> TrainConfig:
+    """Build a run from a preset, a TOML file over it, and nested `overrides` over both.
+
+    A key overridden by None is unset. A layer that names a budget (steps, minutes or epochs) unsets the others below.
+    """
+    values = read_toml(find_preset(preset)) if preset else {}
+    if path:
+        values = _laid_over(values, read_toml(path))
+    return resolve(_laid_over(values, overrides))
 
 
 def first_difference(old: TrainConfig, new: TrainConfig) -> str | None:
@@ -150,6 +162,13 @@ def first_difference(old: TrainConfig, new: TrainConfig) -> str | None:
         if before.get(key) != after.get(key):
             return f"{key} was {before.get(key)!r} and is {after.get(key)!r}"
     return None
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    new, old = above.get("run"), below.get("run")
+    if isinstance(new, dict) and isinstance(old, dict) and any(new.get(name) is not None for name in BUDGETS):
+        below = {**below, "run": {key: value for key, value in old.items() if key not in BUDGETS}}
+    return _merged(below, above)
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -50,6 +50,12 @@ def open_source(config: TrainConfig, model: nn.Module, device: torch.device) -> 
     return entry.build(config.data.path, model.traits, options, config.optimiser.batch, config.run.seed, device)
 
 
+def epoch_steps(source: Source, batch: int) -> int:
+    """Count the steps of an epoch: until every scene of real pairs, or as many items as there are photos, trained."""
+    known: int | None = getattr(source, "steps_per_epoch", None)
+    return known or max(-(-int(source.describe().get("photos", 1)) // batch), 1)
+
+
 def open_validation(path: Path | None) -> list[Callable[[], Pair]]:
     """Find the validation pairs of a manifest, SID folder, cache or packed file; each is read when it is scored.
 

@@ -23,9 +23,12 @@ def stop_on_signal() -> Iterator[StopFlag]:
     Outside the main thread signals cannot be handled, and the flag stays down.
     """
     flag = StopFlag()
+    received = 0  # by this process; the flag may have gone up for a signal to another one of its team
 
     def note(number: int, frame: Any) -> None:
-        if flag:
+        nonlocal received
+        received += 1
+        if received > 1:
             raise KeyboardInterrupt
         flag.signal = number
 

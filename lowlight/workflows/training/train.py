@@ -17,9 +17,11 @@ from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.config import read_toml, to_dict, to_toml
 from lowlight.core.errors import ConfigError, InterruptedRunError
 from lowlight.workflows.training.config import TrainConfig, first_difference, load_config, resolve
-from lowlight.workflows.training.parts import open_source, open_validation, plan_model
-from lowlight.workflows.training.run import BEST, LAST, STATE, Run, Watcher
+from lowlight.workflows.training.parts import epoch_steps, open_source, open_validation, plan_model
+from lowlight.workflows.training.run import STATE, Run, Watcher
 from lowlight.workflows.training.stopping import stop_on_signal
+from lowlight.workflows.training.team import Team, join_team
+from lowlight.workflows.training.weights_files import BEST, LAST, epoch_files
 
 logger = logging.getLogger(__name__)
 
@@ -29,17 +31,31 @@ CONFIG = "config.toml"
 def train(config: TrainConfig, folder: Path, *, resume: bool = False, watch: Watcher | None = None) -> Path:
     """Run a training into `folder` and return its best weights file (the last one without validation).
 
-    Kept there: `config.toml`, `log.jsonl`, `best.safetensors`, `last.safetensors`, `state.pt`. With `resume` a run
-    goes on from `state.pt`, or begins where there is none yet. SIGINT and SIGTERM end it after the current step,
-    with the state saved, by raising `InterruptedRunError`. `watch` is told after every step where the run stands.
+    Kept there: `config.toml`, `log.jsonl`, `curves.svg`, `best.safetensors`, `last.safetensors`, the last epochs'
+    `epoch-N.safetensors` where asked for, and `state.pt`. With `resume` a run goes on from `state.pt`, or begins where
+    there is none yet. SIGINT and SIGTERM end it after the current step, with the state saved, by raising
+    `InterruptedRunError`. `watch` is told after every step where the run stands. Started by torchrun, the processes
+    share each batch; all must see the folder.
     """
+    with join_team(config.run.device, config.optimiser.batch) as team:
+        return _train_with(team, config, folder, resume, watch if team.leads else None)
+
+
+def _train_with(team: Team, config: TrainConfig, folder: Path, resume: bool, watch: Watcher | None) -> Path:
     state = _open_folder(config, folder, resume)
-    run = Run(config, folder, fresh=state is None)
+    run = Run(config, folder, fresh=state is None, team=team)
     if state is not None:
         run.restore_state(state)
         logger.info("going on from step %d", run.step)
-    run.log.keep_until(run.step)
-    _write_config(config, folder)
+    # Nobody changes the folder before everybody has read it.
+    ahead, behind = team.largest(run.step, -run.step)
+    if ahead != -behind:
+        raise ConfigError(
+            f"the processes go on from different steps of {folder}; it must be one folder for all of them"
+        )
+    if team.leads:
+        run.log.keep_until(run.step)
+        _write_config(config, folder)
     with stop_on_signal() as stopped:
         run.loop(stopped, watch)
     if stopped:
@@ -61,6 +77,7 @@ class Summary:
     model: str
     parameters: int  # that are trained
     photos: int
+    epoch_steps: int
     pairs: int
     device: str
     precision: str
@@ -68,7 +85,7 @@ class Summary:
     def __str__(self) -> str:
         return (
             f"{self.model}: {self.parameters / 1e6:.2f} M parameters, {self.photos} photos, "
-            f"{self.pairs} validation pairs, {self.device}, {self.precision}"
+            f"{self.epoch_steps} steps an epoch, {self.pairs} validation pairs, {self.device}, {self.precision}"
         )
 
 
@@ -82,6 +99,7 @@ def summarise(config: TrainConfig) -> Summary:
         model=config.model.name,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         photos=int(source.describe().get("photos", 0)),
+        epoch_steps=epoch_steps(source, config.optimiser.batch),
         pairs=len(open_validation(config.data.validation)),
         device=str(device),
         precision=str(precision).removeprefix("torch."),
@@ -90,7 +108,7 @@ def summarise(config: TrainConfig) -> Summary:
 
 def _open_folder(config: TrainConfig, folder: Path, resume: bool) -> dict[str, Any] | None:
     """The state to go on from, None for a run that begins; refuses what would spoil another run."""
-    if not resume and any((folder / name).exists() for name in (STATE, BEST, LAST)):
+    if not resume and (any((folder / name).exists() for name in (STATE, BEST, LAST)) or epoch_files(folder)):
         raise ConfigError(f"{folder} holds a run already; go on with --resume, or choose another folder")
     if not (resume and (folder / STATE).exists()):
         return None

@@ -1,0 +1,1 @@
+"""The thesis' MNIST experiments: train a digit network, score it, draw its figures."""

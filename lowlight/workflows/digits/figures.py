@@ -1,0 +1,130 @@
+"""The figures of the thesis' MNIST chapter, drawn from weights files and the validation images.
+
+Latents are posterior means. A network of two latent numbers gets them as a scatter and, where there is a prior to
+draw from, the manifold of its decoded images; a larger one the first two principal components of its latents; image
+transfer triples of corrupted, restored and true digits.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lowlight.core.errors import UsageError
+from lowlight.core.photo import Picture
+from lowlight.data.digits import Digits, digit_batch, read_digits, stream
+from lowlight.models.vae import SIDE_PX, DigitVae
+from lowlight.report.digit_figures import class_scatter, image_grid
+from lowlight.workflows.digits.config import task_of
+from lowlight.workflows.digits.weights import load_digit_weights
+from lowlight.writers import WriterOptions, write_picture
+from lowlight.writers.atomic import replacing
+
+EXAMPLES = 12  # digits in a strip
+MANIFOLD = 20  # images along each side
+_CORRUPTION_STREAM = 21
+
+
+@torch.no_grad()
+def draw_figures(weights: Sequence[Path], data: Path, folder: Path, *, seed: int = 0) -> list[Path]:
+    """Draw what fits each of the weights files, or runs' folders, into `folder`; the written files are returned."""
+    names = [_name(path) for path in weights]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two of the weights are called {name!r}, and so would be their figures; draw them apart")
+    digits = read_digits(data, "validation")
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, path in zip(names, weights, strict=True):
+        model, _ = load_digit_weights(path)
+        for kind, figure in _figures(model).items():
+            content = figure(model, digits, f"{name}: {kind}", seed)
+            if isinstance(content, str):
+                target = folder / f"{name}-{kind}.svg"
+                with replacing(target) as temporary:
+                    temporary.write_text(content, encoding="utf-8")
+            else:
+                target = folder / f"{name}-{kind}.png"
+                write_picture(target, Picture(content), WriterOptions(bits=8))
+            written.append(target)
+    return written
+
+
+def principal_components(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Project points `[N, Z]` onto their two directions of largest variance: `[N, 2]`, and the shares of variance.
+
+    Each direction is turned so that its largest entry is positive, so that equal points give equal figures.
+    """
+    centred = points.double() - points.double().mean(0)
+    variances, directions = torch.linalg.eigh(centred.T @ centred / len(points))
+    chosen = directions[:, -2:].flip(1)
+    largest = chosen.gather(0, chosen.abs().argmax(0, keepdim=True))
+    return centred @ (chosen * largest.sign()), variances.flip(0)[:2] / variances.sum()
+
+
+Figure = Callable[[DigitVae, Digits, str, int], str | npt.NDArray[np.uint16]]
+
+
+def _figures(model: DigitVae) -> dict[str, Figure]:
+    if task_of(model.config) == "transfer":
+        return {"triples": _triples}
+    if model.config.latent != 2:
+        return {"reconstructions": _reconstructions, "pca": _components}
+    manifold: dict[str, Figure] = {"manifold": _manifold} if model.config.variance else {}
+    return {"reconstructions": _reconstructions, "latent": _latent, **manifold}
+
+
+def _latents(model: DigitVae, digits: Digits) -> Tensor:
+    return model.posterior(digits.images[:, None]).mean
+
+
+def _latent(model: DigitVae, digits: Digits, title: str, seed: int) -> str:
+    points = _latents(model, digits).double().numpy()
+    return class_scatter(title, points, digits.labels.tolist(), ("z1", "z2"))
+
+
+def _components(model: DigitVae, digits: Digits, title: str, seed: int) -> str:
+    points, shares = principal_components(_latents(model, digits))
+    first, second = (f"component {i + 1} ({share:.0%} of the variance)" for i, share in enumerate(shares.tolist()))
+    return class_scatter(title, points.numpy(), digits.labels.tolist(), (first, second))
+
+
+def _manifold(model: DigitVae, digits: Digits, title: str, seed: int) -> npt.NDArray[np.uint16]:
+    """Decode a grid of z at equally likely values of N(0, I); z1 grows to the right, z2 upwards."""
+    values = torch.special.ndtri((torch.arange(MANIFOLD) + 0.5) / MANIFOLD)
+    down, right = torch.meshgrid(values.flip(0), values, indexing="ij")
+    z = torch.stack((right.flatten(), down.flatten()), dim=1)
+    condition = model.condition(z.new_empty(len(z), 0, 1, SIDE_PX, SIDE_PX))
+    return image_grid(_square(model.decode(z, condition), MANIFOLD))
+
+
+def _reconstructions(model: DigitVae, digits: Digits, title: str, seed: int) -> npt.NDArray[np.uint16]:
+    """Digits above, their reconstructions from the posterior's mean below."""
+    chosen = digits.first(EXAMPLES)
+    batch = digit_batch(chosen.images, chosen.labels, "reconstruction", stream(seed))
+    image = model.decode(model.posterior(batch.target).mean, model.condition(batch.frames, batch.labels))
+    return image_grid(_square(torch.cat((batch.target, image)), len(chosen)), gap_px=2, zoom=2)
+
+
+def _triples(model: DigitVae, digits: Digits, title: str, seed: int) -> npt.NDArray[np.uint16]:
+    """Corrupted digits above, restored ones in the middle, true ones below."""
+    chosen = digits.first(EXAMPLES)
+    batch = digit_batch(chosen.images, chosen.labels, "transfer", stream(seed, _CORRUPTION_STREAM))
+    restored = model.restore(batch.frames).image
+    return image_grid(_square(torch.cat((batch.frames[:, 0], restored, batch.target)), len(chosen)), gap_px=2, zoom=2)
+
+
+def _square(images: Tensor, columns: int) -> npt.NDArray[np.float32]:
+    rows: npt.NDArray[np.float32] = images.view(-1, columns, SIDE_PX, SIDE_PX).float().numpy()
+    return rows
+
+
+def _name(path: Path) -> str:
+    """What figures are called after: the folder of a run, or the weights file."""
+    path = path.resolve()
+    if path.is_dir():
+        return path.name
+    return path.parent.name if path.name == "weights.safetensors" else path.stem
