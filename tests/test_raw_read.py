@@ -1,5 +1,6 @@
 """Reading RAW files: levels, phases, white balance, matrices, refusals; against LibRaw's own renderings."""
 
+import os
 import struct
 import threading
 from dataclasses import replace
@@ -607,3 +608,14 @@ def test_threads_read_side_by_side(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert found == dict.fromkeys(range(8), True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_a_name_that_is_no_text_is_read(tmp_path: Path) -> None:
+    plain = write(tmp_path / "a.dng")
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.dng"))
+    try:
+        plain.rename(odd)
+    except OSError:
+        pytest.skip("this disk takes only text as names")
+    assert np.array_equal(read_raw(odd).mosaic, noise())

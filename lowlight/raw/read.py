@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rawpy
-from threadpoolctl import threadpool_limits
 
-from lowlight.core.errors import BrokenFileError, LowlightError, UnsupportedRawError, UsageError
+from lowlight.core.errors import UnsupportedRawError, UsageError
 from lowlight.core.photo import CfaPattern, Metadata, PerColour, RawFrame
 from lowlight.raw.balance import camera_to_srgb, choose_balance, daylight_gains, gains
 from lowlight.raw.exif import DNG_VERSION, PHOTOMETRIC, read_metadata, tiff_tags
@@ -29,7 +28,8 @@ from lowlight.raw.levels import (
     find_pedestal,
     is_stretched_8_bit,
 )
-from lowlight.raw.refusals import check_file, is_tiff_picture, not_raw, strange_pattern, three_values
+from lowlight.raw.libraw import open_libraw
+from lowlight.raw.refusals import check_file, is_tiff_picture, strange_pattern, three_values
 from lowlight.raw.sniff import TIFF_PICTURE_KINDS
 
 __all__ = ["LEVEL_PRESETS", "bayer_pattern", "exif_orientation", "read_raw"]
@@ -68,7 +68,8 @@ def read_raw(path: Path, *, black: float | None = None, white: float | None = No
     path = Path(path)
     _check_levels(black, white)
     container = check_file(path)
-    decoded = _decode(path, container)
+    with open_libraw(path, container) as raw:
+        decoded = _copy(raw, path, container)
     pattern = bayer_pattern(decoded.colours)
     if pattern is None:
         raise UnsupportedRawError(strange_pattern(path.name, decoded.colours))
@@ -141,45 +142,6 @@ def _check_levels(black: float | None, white: float | None) -> None:
             raise UsageError(f"A {name} level of {value:g} cannot be: RAW values go from 0 to 65535.")
     if black is not None and white is not None and black >= white:
         raise UsageError(f"The black level {black:g} must lie below the white level {white:g}.")
-
-
-def _decode(path: Path, container: str | None) -> _Decoded:
-    """Let LibRaw decode, with its errors as sentences.
-
-    OpenMP gets one thread, because compressed Fuji files decode differently from run to run with more. The
-    limit holds for the calling thread only.
-    """
-    name = path.name
-    try:
-        with threadpool_limits(limits=1, user_api="openmp"), rawpy.imread(str(path)) as raw:
-            return _copy(raw, path, container)
-    except LowlightError:
-        raise
-    except rawpy.LibRawFileUnsupportedError:
-        raise not_raw(path, container) from None
-    except rawpy.LibRawIOError:
-        if container is None:
-            raise not_raw(path, container) from None
-        raise BrokenFileError(
-            f"{name} is truncated or damaged: its {container} header is there, the pixel data are not; "
-            "copy it from the camera again."
-        ) from None
-    except (MemoryError, rawpy.LibRawUnsufficientMemoryError):
-        raise LowlightError(f"There is not enough memory to decode {name}; use fewer jobs at a time.") from None
-    except (
-        rawpy.LibRawError,
-        RuntimeError,
-        NotImplementedError,
-        ValueError,
-        OSError,
-        OverflowError,
-    ) as problem:
-        why = problem.args[0] if problem.args else problem
-        why = why.decode("utf-8", "replace") if isinstance(why, bytes) else str(why)
-        raise BrokenFileError(
-            f"{name} cannot be decoded ({why.strip().rstrip('.') or type(problem).__name__}); "
-            "it is damaged or of a kind that LibRaw does not read."
-        ) from None
 
 
 def _copy(raw: Any, path: Path, container: str | None) -> _Decoded:

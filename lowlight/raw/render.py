@@ -1,18 +1,16 @@
 """LibRaw's own rendering of a RAW file: what the ground truths of the See-in-the-Dark pairs are."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import rawpy
-from threadpoolctl import threadpool_limits
 
-from lowlight.core.errors import BrokenFileError, LowlightError, UnsupportedRawError
+from lowlight.core.errors import UnsupportedRawError
 from lowlight.raw.exif import read_metadata
-from lowlight.raw.refusals import check_file, not_raw
+from lowlight.raw.libraw import open_libraw
+from lowlight.raw.refusals import check_file
 
 
 def libraw_version() -> str:
@@ -39,18 +37,13 @@ def render_full_size(path: Path) -> tuple[npt.NDArray[np.uint16], float | None]:
 def visible_size(path: Path) -> tuple[int, int]:
     """Give height and width of a RAW file's visible mosaic in sensor pixels; the pixels are not decoded."""
     path = Path(path)
-    with _sentences(path, check_file(path)), rawpy.imread(str(path)) as raw:
+    with open_libraw(path, check_file(path)) as raw:
         return int(raw.sizes.height), int(raw.sizes.width)
 
 
 def _render(path: Path, *, half_size: bool) -> tuple[npt.NDArray[np.uint16], float | None]:
     container = check_file(path)
-    # One OpenMP thread: compressed Fuji files decode differently from run to run with more.
-    with (
-        _sentences(path, container),
-        threadpool_limits(limits=1, user_api="openmp"),
-        rawpy.imread(str(path)) as raw,
-    ):
+    with open_libraw(path, container) as raw:
         pattern = raw.raw_pattern
         if raw.raw_type != rawpy.RawType.Flat or pattern is None or pattern.shape != (2, 2):
             raise UnsupportedRawError(
@@ -64,31 +57,3 @@ def _render(path: Path, *, half_size: bool) -> tuple[npt.NDArray[np.uint16], flo
     if not (math.isfinite(seconds) and seconds > 0):
         return pixels, read_metadata(path).exposure_s
     return pixels, float(f"{seconds:.6g}")  # without the digits that single precision added
-
-
-@contextmanager
-def _sentences(path: Path, container: str | None) -> Iterator[None]:
-    """Turn what LibRaw raises into this project's errors."""
-    name = path.name
-    try:
-        yield
-    except LowlightError:
-        raise
-    except rawpy.LibRawFileUnsupportedError:
-        raise not_raw(path, container) from None
-    except rawpy.LibRawIOError:
-        if container is None:
-            raise not_raw(path, container) from None
-        raise BrokenFileError(
-            f"{name} is truncated or damaged: its {container} header is there, the pixel data are not; "
-            "copy it from the camera again."
-        ) from None
-    except (MemoryError, rawpy.LibRawUnsufficientMemoryError):
-        raise LowlightError(f"There is not enough memory to render {name}.") from None
-    except (rawpy.LibRawError, RuntimeError, NotImplementedError, ValueError) as problem:
-        why = problem.args[0] if problem.args else problem
-        why = why.decode("utf-8", "replace") if isinstance(why, bytes) else str(why)
-        raise BrokenFileError(
-            f"{name} cannot be rendered ({why.strip().rstrip('.') or type(problem).__name__}); "
-            "it is damaged or of a kind that LibRaw does not read."
-        ) from None
