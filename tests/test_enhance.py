@@ -252,7 +252,7 @@ def damaged(weights: Path, path: Path, **fill: float) -> Path:
     config = replace(model.config, base="none" if fill.get("weight") == 0 else model.config.base)
     state = model.state_dict()
     for name, value in fill.items():
-        state[f"decoder.head.2.{name}"].fill_(value)
+        state[f"decoder.head.3.{name}"].fill_(value)
     assert isinstance(config, SidNetConfig)
     save_weights(path, "sid-net", config, state, trained={}, scores={})
     return path
@@ -271,8 +271,8 @@ def test_results_that_are_no_picture_are_errors_and_no_files(
 
 
 def test_memory_that_ran_out_is_in_the_row(tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def load_greedy(path: Path) -> Any:
-        model, header = load_weights(path)
+    def load_greedy(path: Path, dtype: Any) -> Any:
+        model, header = load_weights(path, dtype)
         restore = model.restore
 
         def greedy(frames: Any) -> Any:
