@@ -145,7 +145,7 @@ def test_steps_of_a_tiny_model(name: str, upscale: int) -> None:
         posterior = model.posterior(numbers((2, 3, size, size), 1))
         restoration = model.restore(frames)
         (latent,) = restoration.latents
-        noisy = model.restore(frames, noise=torch.ones_like(latent.sample))
+        noisy = model.restore(frames, noise=(torch.ones_like(latent.sample),))
     assert restoration.image.shape == (2, 3, size, size)
     assert restoration.image.isfinite().all()
     assert restoration.image.std() > 0

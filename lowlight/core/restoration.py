@@ -7,15 +7,21 @@ u upscale factor (1 = packed size, 2 = full sensor size), Z latent size.
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 InputColour = Literal["raw", "wb"]
 OutputColour = Literal["srgb", "camera"]
 BasePicture = Literal["none", "lowpass"]
+# Standard normal numbers, one tensor for each latent of the traits: [B, Z] or [B, Z, h', w'].
+Noise = tuple[Tensor, ...]
 
 
 class Gaussian(NamedTuple):
-    """A diagonal normal distribution: mean and log-variance, both `[B, Z]` (log-variance 0 = unit variance)."""
+    """A diagonal normal distribution: mean and log-variance, both `[B, Z]` (log-variance 0 = unit variance).
+
+    Latents that have an extent in space are `[B, Z, h', w']`.
+    """
 
     mean: Tensor
     log_variance: Tensor
@@ -31,10 +37,16 @@ class Latent(NamedTuple):
 
 @dataclass(frozen=True)
 class Restoration:
-    """What a network says about the bright picture: `image [B, C', u*h, u*w]`, not clipped, and its latents."""
+    """What a network says about the bright picture: `image [B, C', u*h, u*w]`, not clipped, and its latents.
+
+    `parameters [B, P, u*h, u*w]` are the likelihood's where it has more than a mean. `levels` are the pictures of a
+    pyramid, finest first, each half the size of the one before.
+    """
 
     image: Tensor
     latents: tuple[Latent, ...] = ()
+    parameters: Tensor | None = None
+    levels: tuple[Tensor, ...] = ()
 
 
 class Share(NamedTuple):
@@ -61,13 +73,21 @@ class Batch:
     share: Share | None = None
 
 
+class LatentShape(NamedTuple):
+    """Size of one latent: its channels, and how many packed pixels apart its places are (None: one for a tile)."""
+
+    channels: int
+    stride: int | None = None
+
+
 @dataclass(frozen=True)
 class ModelTraits:
     """What the code around a network must know of it, and nothing more."""
 
     in_channels: int = 4
     out_channels: int = 3
-    max_frames: int = 1
+    max_frames: int = 1  # that it was made for; a network of sets takes more
+    latents: tuple[LatentShape, ...] = ()  # in the order in which they are drawn
     tile: int = 256  # packed pixels; a model with a fully connected bottleneck takes exactly this
     latent_stride: int = 1  # tile starts are rounded down to a multiple of this
     upscale: int = 1
@@ -104,8 +124,25 @@ class RestorationModel(Protocol):
         """Mean of p(x|y,z), `[B, C', u*h, u*w]`, not clipped."""
         ...
 
-    def restore(self, frames: Tensor, base: Tensor | None = None, noise: Tensor | None = None) -> Restoration:
-        """The test-time path: z is the prior's mean, plus `noise [B, Z]` where it is given."""
+    def restore(self, frames: Tensor, base: Tensor | None = None, noise: Noise | None = None) -> Restoration:
+        """The test-time path: z is the prior's mean, moved by `noise` standard deviations where it is given."""
+        ...
+
+
+@runtime_checkable
+class HierarchicalModel(Protocol):
+    """A network whose latents depend on one another, so that drawing them and decoding cannot be told apart."""
+
+    traits: ModelTraits
+
+    def reconstruct(
+        self, frames: Tensor, target: Tensor, generator: torch.Generator, base: Tensor | None = None
+    ) -> Restoration:
+        """The training path: latents drawn from q(z|x) or q(z|x,y), each with its prior and posterior."""
+        ...
+
+    def restore(self, frames: Tensor, base: Tensor | None = None, noise: Noise | None = None) -> Restoration:
+        """The test-time path: latents are the priors' means, moved by `noise` standard deviations where it is given."""
         ...
 
 

@@ -6,12 +6,12 @@ P. Isola et al., Image-to-Image Translation with Conditional Adversarial Network
 a vector. At test time z is the prior's mean.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from lowlight.core.restoration import Condition, Gaussian, Latent, Restoration
+from lowlight.core.restoration import Condition, Gaussian, Latent, LatentShape, Noise, Restoration
 from lowlight.models.blocks import SubPixelHead, head_channels, initialise, leaky, unit_gaussian
 from lowlight.models.options import RawModelOptions
 from lowlight.ops.gaussian import clamp_log_variance, draw
@@ -96,7 +96,7 @@ class Pix2Pix(nn.Module):
     def __init__(self, config: Pix2PixConfig, generator: torch.Generator) -> None:
         super().__init__()
         self.config = config
-        self.traits = config.traits()
+        self.traits = replace(config.traits(), latents=(LatentShape(config.channels()[-1]),))
         channels = config.channels()
         self.prior = Down(config.in_channels, channels, heads=1)
         self.encoder = Down(config.out_channels * config.upscale**2, channels, heads=2)
@@ -122,8 +122,8 @@ class Pix2Pix(nn.Module):
         image: Tensor = self.decoder(z, condition.skips)
         return image if condition.base is None else image + condition.base
 
-    def restore(self, frames: Tensor, base: Tensor | None = None, noise: Tensor | None = None) -> Restoration:
-        """Prior path: z is the prior's mean, plus `noise [B, Z]` where it is given."""
+    def restore(self, frames: Tensor, base: Tensor | None = None, noise: Noise | None = None) -> Restoration:
+        """Prior path: z is the prior's mean, plus one `noise [B, Z]` where it is given."""
         condition = self.condition(frames, base)
-        z = condition.prior.mean if noise is None else draw(condition.prior, noise)
+        z = condition.prior.mean if noise is None else draw(condition.prior, noise[0])
         return Restoration(self.decode(z, condition), (Latent(z, condition.prior),))

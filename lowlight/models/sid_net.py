@@ -6,12 +6,12 @@ variance) which also gives the skip features, the posterior encoder q(z|x), and 
 z is the prior's mean.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from lowlight.core.restoration import Condition, Gaussian, Latent, Restoration
+from lowlight.core.restoration import Condition, Gaussian, Latent, LatentShape, Noise, Restoration
 from lowlight.models.blocks import DoubleConv, SubPixelHead, head_channels, initialise, unit_gaussian
 from lowlight.models.options import TILE_PX, RawModelOptions
 from lowlight.ops.gaussian import clamp_log_variance, draw
@@ -89,7 +89,7 @@ class SidNet(nn.Module):
     def __init__(self, config: SidNetConfig, generator: torch.Generator) -> None:
         super().__init__()
         self.config = config
-        self.traits = config.traits()
+        self.traits = replace(config.traits(), latents=(LatentShape(config.latent),))
         channels = config.channels()
         self.prior = Down(config.in_channels, channels, config.latent, heads=1)
         self.encoder = Down(config.out_channels * config.upscale**2, channels, config.latent, heads=2)
@@ -115,8 +115,8 @@ class SidNet(nn.Module):
         image: Tensor = self.decoder(z, condition.skips)
         return image if condition.base is None else image + condition.base
 
-    def restore(self, frames: Tensor, base: Tensor | None = None, noise: Tensor | None = None) -> Restoration:
-        """Prior path: z is the prior's mean, plus `noise [B, Z]` where it is given."""
+    def restore(self, frames: Tensor, base: Tensor | None = None, noise: Noise | None = None) -> Restoration:
+        """Prior path: z is the prior's mean, plus one `noise [B, Z]` where it is given."""
         condition = self.condition(frames, base)
-        z = condition.prior.mean if noise is None else draw(condition.prior, noise)
+        z = condition.prior.mean if noise is None else draw(condition.prior, noise[0])
         return Restoration(self.decode(z, condition), (Latent(z, condition.prior),))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lowlight.core.errors import ConfigError
-from lowlight.core.restoration import Condition, Gaussian, Latent, ModelTraits, Restoration
+from lowlight.core.restoration import Condition, Gaussian, Latent, LatentShape, ModelTraits, Noise, Restoration
 from lowlight.models.blocks import initialise, leaky, unit_gaussian
 from lowlight.ops.gaussian import clamp_log_variance, draw
 
@@ -47,7 +47,13 @@ class DigitVaeConfig:
 
     def traits(self) -> ModelTraits:
         """Promise one gray frame where the prior reads an image, none elsewhere."""
-        return ModelTraits(in_channels=1, out_channels=1, max_frames=int(self.prior == "image"), tile=SIDE_PX)
+        return ModelTraits(
+            in_channels=1,
+            out_channels=1,
+            max_frames=int(self.prior == "image"),
+            tile=SIDE_PX,
+            latents=(LatentShape(self.latent),),
+        )
 
 
 class MlpEncoder(nn.Module):
@@ -181,8 +187,8 @@ class DigitVae(nn.Module):
         image: Tensor = self.decoder(z, condition.skips)
         return image.sigmoid() if self.config.output == "sigmoid" else image
 
-    def restore(self, frames: Tensor, labels: Tensor | None = None, noise: Tensor | None = None) -> Restoration:
-        """Prior path: z is the prior's mean, plus `noise [B, Z]` where it is given."""
+    def restore(self, frames: Tensor, labels: Tensor | None = None, noise: Noise | None = None) -> Restoration:
+        """Prior path: z is the prior's mean, plus one `noise [B, Z]` where it is given."""
         condition = self.condition(frames, labels)
-        z = condition.prior.mean if noise is None else draw(condition.prior, noise)
+        z = condition.prior.mean if noise is None else draw(condition.prior, noise[0])
         return Restoration(self.decode(z, condition), (Latent(z, condition.prior),))
