@@ -13,6 +13,7 @@ from torch import Tensor
 InputColour = Literal["raw", "wb"]
 OutputColour = Literal["srgb", "camera"]
 BasePicture = Literal["none", "lowpass"]
+Likelihood = Literal["laplace", "gaussian", "bernoulli", "logistic-mixture"]
 # Standard normal numbers, one tensor for each latent of the traits: [B, Z] or [B, Z, h', w'].
 Noise = tuple[Tensor, ...]
 
@@ -84,8 +85,10 @@ class LatentShape(NamedTuple):
 class ModelTraits:
     """What the code around a network must know of it, and nothing more."""
 
+    kind: Literal["raw", "image"] = "raw"  # what it reads: packed RAW of cameras, or finished pictures of one size
     in_channels: int = 4
     out_channels: int = 3
+    likelihood: Likelihood = "laplace"  # p(x|z,y); `Restoration.image` is its mean
     max_frames: int = 1  # that it was made for; a network of sets takes more
     latents: tuple[LatentShape, ...] = ()  # in the order in which they are drawn
     tile: int = 256  # packed pixels; a model with a fully connected bottleneck takes exactly this
