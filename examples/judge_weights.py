@@ -16,14 +16,11 @@ import numpy as np
 import torch
 
 from lowlight.checkpoint import load_weights
-from lowlight.core.photo import RGGB, RawFrame
-from lowlight.data.cameras import draw_matrices
-from lowlight.data.noise import BLACK_DN, WHITE_DN, NoiseConfig, Sensor, expose
+from lowlight.core.photo import RawFrame
+from lowlight.data.dark_photos import dark_frame
 from lowlight.data.photos import open_photos
-from lowlight.data.synthetic import SyntheticConfig, light_of, mosaic_of
 from lowlight.metrics.color_error import BLOCK_PX, block_colour_error
 from lowlight.metrics.fidelity import ssim
-from lowlight.ops.color import apply_matrix, encode
 from lowlight.ops.exposure import block_means, packed_to_rgb
 from lowlight.ops.tiling import TileGrid, dense
 from lowlight.raw.bayer import pack, packed_size
@@ -32,7 +29,7 @@ from lowlight.restorer import Restorer, RestorerOptions
 from lowlight.workflows.enhancing.enhance import meter
 from lowlight.workflows.evaluating.baselines import amplified, wavelet
 
-SIDE_PX, RATIO, GAIN_DN, READ_DN = 512, 100.0, 0.9, 1.35
+SIDE_PX, RATIO = 512, 100.0
 PHOTOS = 20
 
 
@@ -61,7 +58,7 @@ def detail(restorer: Restorer, photos: Path) -> None:
     _, aside = open_photos(photos).split()
     ours, classical = [], []
     for index in range(min(PHOTOS, len(aside))):
-        frame, truth = dark_frame(torch.from_numpy(aside[index].copy()), seed=index)
+        frame, truth = dark_frame(middle(aside[index]), RATIO, seed=index)
         ours.append(ssim(as_tensor(restorer.photo(frame, RATIO).pixels), truth) or 0.0)
         classical.append(ssim(as_tensor(wavelet(frame, RATIO, half=False)), truth) or 0.0)
     gain = np.array(ours) - np.array(classical)
@@ -71,37 +68,10 @@ def detail(restorer: Restorer, photos: Path) -> None:
     )
 
 
-def dark_frame(photo: torch.Tensor, seed: int) -> tuple[RawFrame, torch.Tensor]:
-    """A dark frame of a photo's middle, and its truth `[3, H, W]`."""
-    generator = torch.Generator().manual_seed(seed)
+def middle(photo: np.ndarray) -> np.ndarray:
+    """The middle of a photo `[H, W, 3]`."""
     top, left = (max((size - SIDE_PX) // 2, 0) for size in photo.shape[:2])
-    crop = photo[top : top + SIDE_PX, left : left + SIDE_PX].movedim(-1, 0)[None].float() / 255
-    crop = crop[..., : crop.shape[-2] // 2 * 2, : crop.shape[-1] // 2 * 2]
-    plain = SyntheticConfig(lamp_share=0, tint=0, warmth=0, mean_light=(0.12, 0.12))
-    matrix = draw_matrices(1, generator)
-    camera = apply_matrix(light_of(crop, plain, generator), matrix).clamp(0, 1)
-    gains = torch.tensor([2.0, 1.0, 1.8])
-    sensor = Sensor(
-        gain=torch.tensor([GAIN_DN]),
-        read=torch.tensor([READ_DN]),
-        tail=torch.tensor([0.1]),
-        row=torch.tensor([0.1]),
-        black_error=torch.zeros(1, 4),
-        hot_share=torch.tensor([1e-5]),
-        step=torch.tensor([1.0]),
-    )
-    reading = expose(mosaic_of(camera / gains[:, None, None]) / RATIO, sensor, NoiseConfig(), generator)[0]
-    to_srgb = torch.linalg.inv(matrix)[0]
-    frame = RawFrame(
-        mosaic=reading.numpy().astype(np.uint16),
-        pattern=RGGB,
-        black=(BLACK_DN,) * 4,
-        white=(WHITE_DN,) * 4,
-        wb=(2.0, 1.0, 1.8, 1.0),
-        wb_source="user",
-        camera_to_srgb=to_srgb.numpy(),
-    )
-    return frame, encode(apply_matrix(camera[0], to_srgb).clamp(0, 1))
+    return photo[top : top + SIDE_PX, left : left + SIDE_PX]
 
 
 def colour(restorer: Restorer, frame: RawFrame, ratio: float) -> float:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lowlight import __version__
 from lowlight.core.config import to_dict
 from lowlight.core.errors import ConfigError, WeightsError
-from lowlight.models import MODELS, build_model, model_config
+from lowlight.models import build_model, current_name, model_config
 from lowlight.writers.atomic import replacing
 
 FORMAT = 1
@@ -96,9 +96,9 @@ def load_weights(path: Path, dtype: torch.dtype = torch.float32) -> tuple[nn.Mod
     never in memory in a larger format first.
     """
     header = read_header(path)
-    name = header["model"]
-    if name not in MODELS:
-        raise WeightsError(f"{path} is for a model called {name!r}, which this version does not have")
+    name = current_name(header["model"])
+    if name is None:
+        raise WeightsError(f"{path} is for a model called {header['model']!r}, which this version does not have")
     try:
         with torch.device("meta"):
             model = build_model(name, model_config(name, header["config"]))

@@ -1,45 +1,33 @@
-"""One dark frame in, one bright picture out: the only inference path, shared by enhance, eval and validation.
+"""Dark frames of one scene in, one bright picture out: the only inference path, shared by enhance, eval, validation.
 
-pack -> amplify -> tiles -> network -> merge -> crop -> develop. Everything is done in bands of rows, so memory does
-not grow with the number of tiles.
+pack -> average -> amplify -> tiles -> network -> merge -> crop -> develop. Everything is done in bands of rows, so
+memory does not grow with the number of tiles, and with the number of frames only by their mosaics.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
+from lowlight.burst import Burst
 from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.errors import UsageError
 from lowlight.core.photo import LinearImage, RawFrame
-from lowlight.core.restoration import ModelTraits, RestorationModel
+from lowlight.core.restoration import HierarchicalModel, ModelTraits, Noise, RestorationModel
 from lowlight.ops.blending import BandBlender, Merge, tile_weights
-from lowlight.ops.color import apply_matrix, encode, luma
-from lowlight.ops.dark_srgb import dark_srgb
-from lowlight.ops.demosaic import demosaic
-from lowlight.ops.exposure import (
-    BASE_BLOCK_PX,
-    amplify,
-    block_means,
-    develop_means,
-    packed_to_rgb,
-    upsample_window,
-)
 from lowlight.ops.resize import mean_of_blocks
 from lowlight.ops.tiling import GridRule, TileGrid, dense
-from lowlight.raw.bayer import origin_padding, pack, packed_size
+from lowlight.raw.bayer import origin_padding, packed_size
 from lowlight.raw.develop import develop, to_linear
-from lowlight.tile_batches import BatchRunner, TileInput
+from lowlight.tile_batches import BatchRunner
+from lowlight.tile_source import RAW_CHANNELS, SRGB_CHANNELS, TileSource, noise_fields
 
 BAND_ROWS = 256  # rows developed at a time
 # Tiles at a time. Both divide the published tile counts 126 and 54, so that no short last batch picks another kernel.
 BATCH = {"cpu": 3, "cuda": 18, "mps": 6}
 SIZES = ("native", "full", "half")
-RAW_CHANNELS, SRGB_CHANNELS = 4, 3  # a network reads packed RAW, or dark sRGB at packed size (thesis, task 2)
 Pixels = npt.NDArray[np.uint16]
 Window = tuple[int, int, int, int]  # x, y, width, height in sensor pixels of the visible mosaic
 
@@ -93,7 +81,7 @@ class Restorer:
         self.options = options or RestorerOptions()
         self.device = device if isinstance(device, torch.device) else choose_device(device)
         self.dtype = choose_precision(self.options.precision, self.device)
-        assert isinstance(model, RestorationModel)
+        assert isinstance(model, RestorationModel | HierarchicalModel)
         self.traits: ModelTraits = model.traits
         if self.options.size == "full" and self.traits.upscale == 1:
             raise UsageError("this model gives pictures of half the sensor's size; use --size half, or other weights")
@@ -103,23 +91,44 @@ class Restorer:
         network: torch.nn.Module = model
         self.model = network.to(self.device, self.dtype, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
+    def grid(self, frame: RawFrame) -> TileGrid:
+        """Where the tiles of a frame lie."""
+        size = packed_size(frame.size, frame.pattern)
+        return TileGrid.cover(*size, self.traits.tile, self.options.grid, self.traits.latent_stride)
+
+    def noise(self, frame: RawFrame, generator: torch.Generator, temperature: float = 1.0) -> Noise:
+        """Draw what `photo` needs for one hypothesis: a field over the whole frame for each latent.
+
+        A latent without extent has one draw `[Z]`, a spatial one `[Z, h', w']`; normal numbers times `temperature`.
+        Raises `UsageError` for networks without latents.
+        """
+        if not self.traits.latents:
+            raise UsageError("this network has no latents, so there is nothing to draw samples of; use other weights")
+        return noise_fields(self.traits, self.grid(frame).padded, generator, temperature)
+
     def photo(
         self,
-        frame: RawFrame,
+        scene: RawFrame | Burst,
         ratio: float,
         *,
         window: Window | None = None,
         keep_linear: bool = False,
+        noise: Noise | None = None,
         between: Callable[[], None] | None = None,
     ) -> Restored:
-        """Enhance one frame by `ratio`; the picture has the size of the visible mosaic (or half of it).
+        """Enhance a frame, or aligned frames of one scene; the picture has the size of a visible mosaic, or half.
 
-        With a `window` inside the mosaic only the tiles it touches are computed, and the picture is that window of
-        what the whole frame would give. With `keep_linear` the linear picture is given too. `between` is called
-        before every batch of tiles; what it raises ends the work. Raises `OutputError` where the result is not
-        finite, `MemoryError` where not even one tile fits.
+        `ratio` amplifies the reference; the other frames are brought to its level first. A network of sets gets the
+        frames as they are, any other their mean. With a `window` inside the mosaic only the tiles it touches are
+        computed, and the picture is that window of what the whole frame would give. With `keep_linear` the linear
+        picture is given too. `noise` (see there) moves the latents; without it they are the prior's means. `between`
+        is called before every batch of tiles; what it raises ends the work. Raises `OutputError` where the result is
+        not finite, `MemoryError` where not even one tile fits.
         """
-        encoded, batch = self._network_picture(frame, ratio, window or (0, 0, frame.size[1], frame.size[0]), between)
+        burst = scene if isinstance(scene, Burst) else Burst.single(scene)
+        frame = burst.reference
+        window = window or (0, 0, frame.size[1], frame.size[0])
+        encoded, batch = self._network_picture(burst, ratio, window, noise, between)
         half = self.options.size == "half" and self.traits.upscale == 2
         linear = self._linear(frame, encoded, half) if keep_linear else None
         matrix = frame.camera_to_srgb if self.traits.output_colour == "camera" else None
@@ -136,13 +145,12 @@ class Restorer:
         return Restored(pixels, linear, batch)
 
     def _network_picture(
-        self, frame: RawFrame, ratio: float, window: Window, between: Callable[[], None] | None
+        self, burst: Burst, ratio: float, window: Window, noise: Noise | None, between: Callable[[], None] | None
     ) -> tuple[Pixels, int]:
         """The merged output of a window in the model's colours, and the batch that fitted."""
         traits, u = self.traits, self.traits.upscale
-        height, width = packed_size(frame.size, frame.pattern)
-        rows, cols = _spans(window, origin_padding(frame.pattern), (height, width), u)
-        whole = TileGrid.cover(height, width, traits.tile, self.options.grid)
+        rows, cols = _spans(window, origin_padding(burst.reference.pattern), burst.size, u)
+        whole = self.grid(burst.reference)
         grid = replace(
             whole,
             rows=_touching(whole.rows, rows, traits.tile, u),
@@ -156,7 +164,7 @@ class Restorer:
             traits.out_channels,
             tile_weights(u * traits.tile, self.options.merge, self.options.power, u * traits.halo),
         )
-        source = TileSource(frame, ratio, grid, traits, self.options.strength)
+        source = TileSource(burst, ratio, grid, traits, self.options.strength, noise)
         runner = BatchRunner(self.model, self.device, self.dtype, self.batch, between)
         picture = np.empty((len(rows), len(cols), traits.out_channels), dtype=np.uint16)
         for first, band in blender.merge(runner.run(source.tiles(), self.options.strength)):
@@ -193,79 +201,3 @@ def _spans(window: Window, padding: tuple[int, int], packed: tuple[int, int], u:
 
 def _touching(starts: tuple[int, ...], span: range, tile: int, u: int) -> tuple[int, ...]:
     return tuple(start for start in starts if u * start < span.stop and u * (start + tile) > span.start)
-
-
-class TileSource:
-    """Gives the network's input for any tile of one frame, reading only the rows a row of tiles needs."""
-
-    def __init__(self, frame: RawFrame, ratio: float, grid: TileGrid, traits: ModelTraits, strength: float) -> None:
-        self.frame, self.ratio, self.grid, self.traits = frame, ratio, grid, traits
-        self.strength = strength
-        self.gains = torch.tensor(frame.wb_gains)
-        matrix = frame.camera_to_srgb
-        self.matrix = None if matrix is None else torch.from_numpy(np.ascontiguousarray(matrix)).float()
-        self.coarse = self._coarse() if traits.base == "lowpass" and strength > 0 else None
-
-    def tiles(self) -> Iterator[TileInput]:
-        """Every tile in row-major order."""
-        tile, width, u = self.grid.tile, self.grid.width, self.traits.upscale
-        for row in self.grid.rows:
-            packed = pack(self.frame, row, min(row + tile, self.grid.height))
-            if packed.shape[1] < tile or width < tile:
-                packed = _reflect_to(packed, max(packed.shape[1], tile), max(width, tile))
-            band = self._seen(packed)
-            mixed = self._developed(row) if self.strength < 1 else None
-            for col in self.grid.cols:
-                cut = band[:, :, col : col + tile]
-                developed = None if mixed is None else mixed[:, :, u * col : u * (col + tile)]
-                yield TileInput(cut, self._base(row, col), developed)
-
-    def _seen(self, packed: Tensor) -> Tensor:
-        """What the network reads of packed rows `[4, h, w]`: them amplified, or developed to amplified sRGB."""
-        if self.traits.in_channels == RAW_CHANNELS:
-            return amplify(packed, self.ratio, self.gains, self.traits.input_colour)
-        matrix = torch.eye(3) if self.matrix is None else self.matrix
-        return dark_srgb(packed[None], torch.tensor([self.ratio]), self.gains[None], matrix, "linear")[0]
-
-    def _base(self, row: int, col: int) -> Tensor | None:
-        if self.coarse is None:
-            return None
-        return upsample_window(self.coarse, row, col, self.grid.tile, self.traits.upscale, BASE_BLOCK_PX)
-
-    def _coarse(self) -> Tensor:
-        """The low-pass base of the whole frame, so that neighbouring tiles agree."""
-        bands = []
-        rows = BASE_BLOCK_PX * 16
-        for top in range(0, self.grid.height, rows):
-            packed = pack(self.frame, top, min(top + rows, self.grid.height))
-            balanced = amplify(packed, self.ratio, self.gains, "wb")
-            bands.append(block_means(packed_to_rgb(balanced), BASE_BLOCK_PX))
-        return develop_means(torch.cat(bands, dim=1), self.traits.output_colour, self.matrix)
-
-    def _developed(self, row: int) -> Tensor:
-        """The plain picture of a row of tiles in the output's colours, `[C', ut, at least ut]`."""
-        u, tile, height = self.traits.upscale, self.grid.tile, self.grid.height
-        # One packed row more on either side: interpolation looks at the neighbours.
-        low, high = max(row - 1, 0), min(row + tile + 1, height)
-        balanced = amplify(pack(self.frame, low, high), self.ratio, self.gains, "wb")
-        rgb = demosaic(balanced) if u == 2 else packed_to_rgb(balanced)
-        rgb = rgb[:, u * (row - low) : u * (row - low + tile)]
-        if self.traits.output_colour == "srgb" and self.matrix is not None:
-            rgb = apply_matrix(rgb, self.matrix).clamp_(0, 1)
-        picture = encode(rgb)
-        if self.traits.out_channels == 1:
-            picture = luma(picture)
-        below, right = (max(u * tile - size, 0) for size in picture.shape[1:])
-        return F.pad(picture, (0, right, 0, below))  # cut off again: it lies outside the frame
-
-
-def _reflect_to(planes: Tensor, height: int, width: int) -> Tensor:
-    """Mirror a small frame at the bottom and right up to a tile, again and again where one mirror is too short."""
-    while planes.shape[1] < height or planes.shape[2] < width:
-        down = min(height - planes.shape[1], planes.shape[1] - 1)
-        right = min(width - planes.shape[2], planes.shape[2] - 1)
-        mode = "reflect" if max(down, right) > 0 else "replicate"
-        if mode == "replicate":
-            down, right = height - planes.shape[1], width - planes.shape[2]
-        planes = F.pad(planes[None], (0, right, 0, down), mode=mode)[0]
-    return planes

@@ -7,19 +7,22 @@ import torch
 from torch import Tensor
 
 from lowlight.core.errors import OutputError
+from lowlight.core.restoration import Noise
 from lowlight.ops.blending import FloatArray
 
 
 class TileInput(NamedTuple):
     """What one tile of t packed pixels needs; C' output channels, u upscale factor.
 
-    `frame [C, t, t]` is what the network reads, `base [C', ut, ut]` is added to its output, `developed [C', ut, ut]`
-    is the plain picture where some of it is mixed in.
+    `frames [N, C, t, t]` are what the network reads, `base [C', ut, ut]` is added to its output, `developed
+    [C', ut, ut]` is the plain picture where some of it is mixed in, `noise` are the draws of its latents, each `[Z]`
+    or `[Z, h', w']`.
     """
 
-    frame: Tensor
+    frames: Tensor
     base: Tensor | None
     developed: Tensor | None
+    noise: Noise | None = None
 
 
 class BatchRunner:
@@ -87,10 +90,15 @@ class BatchRunner:
 
     @torch.inference_mode()
     def _restore(self, items: list[TileInput]) -> Tensor:
-        frames = torch.stack([item.frame for item in items])
+        frames = torch.cat([item.frames for item in items])
         frames = frames.to(self.device, self.dtype, memory_format=torch.channels_last)
+        frames = frames.view(len(items), -1, *frames.shape[1:])
+        drawn = [item.noise for item in items if item.noise is not None]
+        given = {}
+        if drawn:
+            given["noise"] = tuple(torch.stack(each).to(self.device, self.dtype) for each in zip(*drawn, strict=True))
         # The base keeps full precision: what is added to it is small.
-        image: Tensor = self.model.restore(frames[:, None]).image.float()  # type: ignore[operator]
+        image: Tensor = self.model.restore(frames, **given).image.float()  # type: ignore[operator]
         if items[0].base is not None:
             image = image + torch.stack([item.base for item in items if item.base is not None]).to(self.device)
         return image.cpu().contiguous()

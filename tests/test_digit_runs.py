@@ -1,8 +1,12 @@
-"""`lowlight digits`: train, resume, score, draw."""
+"""The thesis' digit experiments through `lowlight train` and `lowlight eval`: train, resume, score, draw."""
 
 import json
+import os
+import signal
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,17 +15,33 @@ from digit_material import write_digit_set
 from PIL import Image
 from typer.testing import CliRunner
 
-from lowlight.cli.digits import digits as app
-from lowlight.core.errors import ConfigError, InterruptedRunError, UsageError, WeightsError
+from lowlight.checkpoint import load_state, load_weights, read_header, save_weights
+from lowlight.cli import app
+from lowlight.core.errors import (
+    ConfigError,
+    InterruptedRunError,
+    LowlightError,
+    OutputError,
+    UsageError,
+    WeightsError,
+)
 from lowlight.data.digits import read_digits
-from lowlight.models.digits import DIGIT_MODELS, build_digit_model
+from lowlight.models import build_model, model_config
 from lowlight.report.digit_figures import MAX_DOTS, class_scatter, image_grid
-from lowlight.workflows.digits import train as training
-from lowlight.workflows.digits.config import resolve
-from lowlight.workflows.digits.evaluate import PUBLISHED, evaluate_digits, score_reconstruction
-from lowlight.workflows.digits.figures import draw_figures, principal_components
-from lowlight.workflows.digits.train import train_digits
-from lowlight.workflows.digits.weights import load_digit_weights
+from lowlight.workflows.evaluating.digit_figures import principal_components
+from lowlight.workflows.evaluating.digit_scores import ROWS, score_reconstruction
+from lowlight.workflows.evaluating.image_models import (
+    are_image_weights,
+    draw_figures,
+    evaluate_images,
+    expand_patterns,
+    weights_file,
+)
+from lowlight.workflows.training.config import TrainConfig, load_config
+from lowlight.workflows.training.log import TrainingLog
+from lowlight.workflows.training.train import saved_config, summarise, train
+
+STEPS = 10  # of an epoch: 300 images, 30 at a time
 
 
 @pytest.fixture(scope="module")
@@ -29,76 +49,146 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_digit_set(tmp_path_factory.mktemp("digits"))
 
 
-def run_of(data: Path, model: str = "vae-2", **values: object):
-    return resolve({"model": model, "data": data, "batch": 30, "epochs": 2, "precision": "fp32", **values})
+def run_of(data: Path, name: str = "vae-2", **run: Any) -> TrainConfig:
+    quick = {"epochs": 2, "precision": "fp32", "device": "cpu", "log_every": STEPS, "validate_every": STEPS, **run}
+    return load_config(None, {"data": {"path": str(data)}, "optimiser": {"batch": 30}, "run": quick}, f"mnist/{name}")
 
 
-def losses(folder: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
+def logged(folder: Path, key: str) -> list[Any]:
+    return [row[key] for row in TrainingLog(folder / "log.jsonl").rows() if key in row]
 
 
 @pytest.fixture(scope="module")
 def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("runs")
-    for model in ("vae-2", "cvae", "transfer", "ae"):
-        train_digits(run_of(data, model), folder / model)
+    for name in ("vae-2", "cvae", "transfer", "ae"):
+        train(run_of(data, name), folder / name)
     return {path.name: path for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("model", ["vae-2", "cvae", "transfer", "ae"])
-def test_training_lowers_the_loss(runs: dict[str, Path], model: str) -> None:
-    first, last = losses(runs[model])
+@pytest.mark.parametrize("name", ["vae-2", "cvae", "transfer", "ae"])
+def test_training_lowers_the_loss(runs: dict[str, Path], name: str) -> None:
+    first, last = logged(runs[name], "loss")
     assert last < 0.9 * first
 
 
 def test_two_epochs_reconstruct_better_than_none(data: Path, runs: dict[str, Path]) -> None:
-    model, header = load_digit_weights(runs["vae-2"])
+    model, header = load_weights(runs["vae-2"] / "last.safetensors")
+    trained = header["trained"]
+    assert (header["model"], trained["epochs"], trained["steps"], trained["preset"]) == (
+        "digit-vae",
+        2,
+        20,
+        "mnist/vae-2",
+    )
+    assert (trained["dataset"], trained["objective"], trained["precision"]) == ("digits", "bound", "float32")
+    assert header["posterior"] and all(value.dtype == torch.float32 for value in model.state_dict().values())
     digits = read_digits(data, "validation")
-    assert (header["model"], header["trained"]["epochs"]) == ("vae-2", 2)
-    trained = score_reconstruction(model, digits)
-    fresh = score_reconstruction(build_digit_model(model.config), digits)
-    assert trained["sse"] < trained["sse_per_sample"] and trained["sse"] < 0.5 * fresh["sse"]
+    scores = score_reconstruction(model, digits)
+    fresh = score_reconstruction(build_model("digit-vae", model.config), digits)
+    assert scores["sse"] < scores["sse_per_sample"] and scores["sse"] < 0.5 * fresh["sse"]
     # A network that always says black misses by the ink itself.
     model.load_state_dict({key: torch.zeros_like(value) for key, value in model.state_dict().items()})
     ink = digits.images.square().sum((1, 2)).mean().item()
     assert score_reconstruction(model, digits)["sse"] == pytest.approx(ink, rel=1e-5)
 
 
-@pytest.mark.parametrize("model", ["vae-2", "transfer"])
-def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
-    data: Path, runs: dict[str, Path], model: str, tmp_path: Path
+@pytest.mark.parametrize(("name", "measure"), [("vae-2", "sse"), ("transfer", "l1")])
+def test_the_smallest_error_on_the_validation_images_decides(
+    data: Path, runs: dict[str, Path], name: str, measure: str
 ) -> None:
-    train_digits(run_of(data, model, epochs=1), tmp_path / "a")
+    validated = logged(runs[name], "validation")
+    assert len(validated) == 2 and logged(runs[name], "images") == [60, 60]
+    header = read_header(runs[name] / "best.safetensors")
+    best = min(validated, key=lambda scores: scores[measure])
+    assert header["scores"]["validation"] == {**best, "images": 60}
+    assert header["trained"]["epochs"] == 1 + validated.index(best)
+    (row,) = evaluate_images([runs[name] / "best.safetensors"], data, splits=("validation",))
+    assert row["validation"] == pytest.approx(best, rel=1e-5)  # the very scores of the run
+    assert load_state(runs[name] / "state.pt")["best"] == best[measure]
+
+
+def test_a_worse_validation_keeps_the_best_weights(data: Path, tmp_path: Path) -> None:
+    # At this rate the network gets worse.
+    config = run_of(data, "ae", validate_every=1, epochs=1)
+    train(replace(config, optimiser=replace(config.optimiser, learning_rate=3.0)), tmp_path)
+    errors = [scores["sse"] for scores in logged(tmp_path, "validation")]
+    assert min(errors) < errors[-1]
+    assert read_header(tmp_path / "best.safetensors")["scores"]["validation"]["sse"] == min(errors)
+
+
+@pytest.mark.parametrize("name", ["vae-2", "transfer"])
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
+    data: Path, runs: dict[str, Path], name: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "a"
+    train(run_of(data, name, epochs=1), folder)
     with pytest.raises(ConfigError, match="holds a run already"):
-        train_digits(run_of(data, model), tmp_path / "a")
+        train(run_of(data, name), folder)
     with pytest.raises(ConfigError, match="seed was 0 and is 1"):
-        train_digits(run_of(data, model, seed=1), tmp_path / "a", resume=True)
-    train_digits(run_of(data, model), tmp_path / "a", resume=True)
-    whole, parts = (load_digit_weights(folder)[0].state_dict() for folder in (runs[model], tmp_path / "a"))
+        train(run_of(data, name, seed=1), folder, resume=True)
+    train(run_of(data, name), folder, resume=True)
+    whole, parts = (load_weights(each / "last.safetensors")[0].state_dict() for each in (runs[name], folder))
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
-    assert losses(tmp_path / "a") == losses(runs[model])
+    assert logged(folder, "loss") == logged(runs[name], "loss")
+    assert logged(folder, "validation") == logged(runs[name], "validation")
 
 
 def test_a_signal_ends_a_run_with_its_state_saved(data: Path, tmp_path: Path) -> None:
-    import os
-    import signal
+    def stop(progress: Any) -> None:
+        if progress.step == 13:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(InterruptedRunError, match="after epoch 1"):
-        train_digits(run_of(data), tmp_path, watch=lambda done: os.kill(os.getpid(), signal.SIGTERM))
-    assert training.saved_run(tmp_path) == run_of(data)
-    train_digits(run_of(data), tmp_path, resume=True)
-    assert len(losses(tmp_path)) == 2
+    with pytest.raises(InterruptedRunError, match="stopped at step 13"):
+        train(run_of(data), tmp_path, watch=stop)
+    path = saved_config(tmp_path)
+    assert path and load_config(path, {}) == run_of(data)
+    train(run_of(data), tmp_path, resume=True)
+    assert len(logged(tmp_path, "loss")) == 2
+
+
+def test_a_summary_counts_images(data: Path) -> None:
+    assert "300 images, 10 steps an epoch, 60 validation images" in str(summarise(run_of(data)))
+    few = load_config(
+        None, {"data": {"path": str(data), "options": {"limit": 90}}, "optimiser": {"batch": 30}}, "mnist/ae"
+    )
+    assert (summarise(few).items, summarise(few).epoch_steps) == (90, 3)
 
 
 def test_rows_hold_the_published_numbers(data: Path, runs: dict[str, Path]) -> None:
-    rows = evaluate_digits([runs["vae-2"], runs["transfer"] / "weights.safetensors"], data)
+    rows = evaluate_images([runs["vae-2"], runs["transfer"] / "last.safetensors"], data)
+    assert rows[1]["trained"]["dataset_options"] == {"task": "transfer"}
     assert rows == json.loads(json.dumps(rows))
-    assert rows[0]["published"] == {"measure": "sse", "train": 31.47, "validation": 32.83}
+    assert rows[0]["published"] == {"row": "vae-2", "measure": "sse", "train": 31.47, "validation": 32.83}
     assert rows[0]["images"] == {"validation": 60, "train": 300} and rows[0]["parameters"] == 807_700
+    assert (rows[0]["measure"], rows[1]["measure"]) == ("sse", "l1")
     assert rows[1]["published"]["validation"] == 17.78 and rows[1]["validation"]["l1"] > 0
-    assert rows == evaluate_digits([runs["vae-2"], runs["transfer"]], data)
-    assert "train" not in evaluate_digits([runs["ae"]], data, train_split=False)[0]
-    assert set(PUBLISHED) == set(DIGIT_MODELS)
+    assert [(row["name"], row["preset"], row["chosen"]) for row in rows] == [
+        ("vae-2", "mnist/vae-2", True),
+        ("transfer-last", "mnist/transfer", False),
+    ]
+    again = evaluate_images([runs["vae-2"], runs["ae"]], data, splits=("validation",))
+    assert again[0]["validation"] == rows[0]["validation"] and (again[1]["name"], again[1]["chosen"]) == ("ae", True)
+    assert "train" not in evaluate_images([runs["ae"]], data, splits=("validation",))[0]
+
+
+def test_networks_that_the_thesis_does_not_have_stand_alone(data: Path, tmp_path: Path) -> None:
+    values = {"model": {"options": {"latent": 3}}, "data": {"path": str(data)}, "optimiser": {"batch": 30}}
+    train(load_config(None, {**values, "run": {"steps": 1, "device": "cpu"}}, "mnist/vae-2"), tmp_path)
+    (row,) = evaluate_images([tmp_path], data)
+    assert "published" not in row and row["preset"] == "mnist/vae-2"
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_weights_of_earlier_versions_are_read(data: Path, tmp_path: Path, name: str) -> None:
+    config = ROWS[name][0]
+    state = build_model("digit-vae", config, seed=1).state_dict()
+    task = "transfer" if name.startswith("transfer") else "reconstruction"
+    trained = {"data": {"name": "mnist", "images": 60000, "task": task}, "epochs": 200}
+    path = tmp_path / name / "weights.safetensors"
+    save_weights(path, name, config, state, trained=trained, scores={}, dtype=torch.float32, with_posterior=True)
+    (row,) = evaluate_images([path.parent], data, splits=("validation",))
+    assert (row["name"], row["published"]["row"], row["trained"]["epochs"]) == (name, name, 200)
 
 
 def test_every_network_gets_its_figures(data: Path, runs: dict[str, Path], tmp_path: Path) -> None:
@@ -121,13 +211,32 @@ def test_every_network_gets_its_figures(data: Path, runs: dict[str, Path], tmp_p
     assert len(ElementTree.parse(tmp_path / "cvae-pca.svg").getroot().findall("{*}circle")) >= 60
     with pytest.raises(UsageError, match="two of the weights are called 'ae'"):
         draw_figures([runs["ae"], runs["ae"]], data, tmp_path)
+    with pytest.raises(OutputError, match="is a file; name a folder"):
+        draw_figures([runs["ae"]], data, tmp_path / "vae-2-latent.svg")
 
 
-def test_other_weights_are_refused(tiny_weights: Path, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="no digit network"):
-        load_digit_weights(tiny_weights)
-    with pytest.raises(WeightsError, match="there is no weights file"):
-        load_digit_weights(tmp_path)
+def test_kinds_of_weights_are_told_apart(tiny_weights: Path, runs: dict[str, Path], tmp_path: Path) -> None:
+    assert are_image_weights([runs["ae"], runs["vae-2"] / "last.safetensors"])
+    assert not are_image_weights([tiny_weights]) and not are_image_weights([Path("sid-net-slim")])
+    with pytest.raises(UsageError, match="is about RAW photos and other weights are not; score them apart"):
+        are_image_weights([runs["ae"], tiny_weights])
+    with pytest.raises(WeightsError, match=r"there is no weights file in .*expected best\.safetensors or last"):
+        weights_file(tmp_path)
+
+
+def test_patterns_name_several_files(data: Path, runs: dict[str, Path]) -> None:
+    found = expand_patterns([runs["ae"] / "*.safetensors", runs["vae-2"], Path("sid-net-slim")])
+    assert found == (*(runs["ae"] / f"{name}.safetensors" for name in ("best", "last")), runs["vae-2"], found[-1])
+    shown = lowlight("eval", data, "--weights", runs["ae"] / "*.safetensors", "--split", "val", "--json", "-").stdout
+    assert [row["name"] for row in json.loads(shown)["table"]] == ["ae", "ae-last"]
+
+
+def test_weights_without_their_encoder_are_refused(data: Path, tmp_path: Path) -> None:
+    config = model_config("digit-vae")
+    path = tmp_path / "a.safetensors"
+    save_weights(path, "digit-vae", config, build_model("digit-vae", config).state_dict(), trained={}, scores={})
+    with pytest.raises(WeightsError, match="lacks the encoder"):
+        evaluate_images([path], data)
 
 
 def test_grids_keep_every_pixel_in_its_place() -> None:
@@ -161,18 +270,51 @@ def test_principal_components_are_those_of_the_data() -> None:
     torch.testing.assert_close(points.abs(), (own.U * own.S).abs())
 
 
-def test_the_commands(data: Path, tmp_path: Path) -> None:
-    def said(*arguments: str) -> str:
-        result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "160", "NO_COLOR": "1"})
-        assert result.exit_code == 0, result.output
-        return result.stdout
+def lowlight(*arguments: object) -> Any:
+    environment = {"COLUMNS": "200", "NO_COLOR": "1", "LOWLIGHT_DEVICE": "cpu", "LOWLIGHT_TRAIN_DEVICE": "cpu"}
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env=environment)
+    if isinstance(result.exception, LowlightError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result
 
-    run = ("train", "vae-5", "--data", str(data), "-o", str(tmp_path / "v"), "--batch", "60", "--epochs", "1")
-    assert 'model = "vae-5"' in said(*run, "--dry-run") and not (tmp_path / "v").exists()
-    assert said(*run).strip() == str(tmp_path / "v" / "weights.safetensors")
-    assert "25.63" in said("eval", str(tmp_path / "v"), "--data", str(data), "--json", str(tmp_path / "rows.json"))
-    (row,) = json.loads((tmp_path / "rows.json").read_text())
+
+def test_the_commands(data: Path, tmp_path: Path) -> None:
+    run = ("train", "--preset", "mnist/vae-5", "--photos", data, "--batch", 60, "--epochs", 1, "-o", tmp_path / "v")
+    assert 'preset = "mnist/vae-5"' in lowlight(*run, "--dry-run").stdout and not (tmp_path / "v").exists()
+    done = lowlight(*run)
+    assert done.stdout.strip() == str(tmp_path / "v" / "best.safetensors")
+    assert "validation sse" in done.stderr
+    files = ("--json", tmp_path / "a.json", "--rows", tmp_path / "a.csv", "--rows", tmp_path / "a.jsonl")
+    shown = lowlight("eval", data, "--weights", tmp_path / "v", *files, "--figures", tmp_path / "f").stdout
+    assert "25.63" in shown and "25.32" in shown and "mnist/vae-5" in shown and "v *" in shown and "kl" in shown
+    assert str(tmp_path / "f" / "v-pca.svg") in shown.replace("\n", "")
+    (row,) = json.loads((tmp_path / "a.json").read_text())["table"]
     assert row["trained"]["epochs"] == 1
-    assert json.loads(said("eval", str(tmp_path / "v"), "--data", str(data), "--json", "-")) == [row]
-    assert "v-pca.svg" in said("figures", str(tmp_path / "v"), "--data", str(data), "-o", str(tmp_path / "f"))
-    assert "377" not in said("list") and "644 949" in said("list")
+    assert json.loads((tmp_path / "a.jsonl").read_text()) == row
+    assert f",{row['validation']['sse']}," in (tmp_path / "a.csv").read_text()
+    again = lowlight("eval", data, "--weights", tmp_path / "v", "--json", "-")
+    assert json.loads(again.stdout) == {"table": [row]}
+    only = json.loads(lowlight("eval", data, "--weights", tmp_path / "v", "--split", "val", "--json", "-").stdout)
+    assert "train" not in only["table"][0]
+    assert "820 004" in lowlight("models").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--protocol", "paper"), "--protocol is about RAW photos"),
+        (("--strategies", "all"), "--strategies is about RAW photos"),
+        (("--split", "test"), "there are train and val"),
+    ],
+)
+def test_options_of_photos_are_refused(
+    data: Path, runs: dict[str, Path], arguments: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        lowlight("eval", data, "--weights", runs["ae"], *arguments)
+
+
+def test_figures_are_not_drawn_of_photos(tmp_path: Path, tiny_weights: Path) -> None:
+    with pytest.raises(UsageError, match="--figures is about networks on digits"):
+        lowlight("eval", tmp_path, "--weights", tiny_weights, "--figures", tmp_path / "f")

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,26 @@ from digit_material import COUNTS, drawn_digits, idx_bytes, write_digit_set
 from torch.distributions import Independent, Normal, kl_divergence
 
 from lowlight.core.errors import BrokenFileError, ConfigError, DataError
-from lowlight.data.digits import Digits, DigitSource, digit_batch, invert_at_random, read_digits, read_idx, stream
-from lowlight.models.digits import DIGIT_MODELS, build_digit_model, digit_config
-from lowlight.objectives.digits import BoundConfig, bound, half_squared_error
-from lowlight.workflows.digits.config import objective_of, task_of
+from lowlight.core.restoration import Batch, Share
+from lowlight.data.digits import (
+    Digits,
+    DigitsConfig,
+    DigitSource,
+    digit_batch,
+    invert_at_random,
+    open_digits,
+    read_digits,
+    read_idx,
+    stream,
+)
+from lowlight.models import build_model, model_config
+from lowlight.objectives import build_objective, require_fit
+from lowlight.objectives.digits import BoundConfig, bound
+from lowlight.objectives.elbo import half_squared_error
+from lowlight.workflows.evaluating.digit_scores import ROWS, task_of
+from lowlight.workflows.training.compute import batch_on
+from lowlight.workflows.training.config import TrainConfig, load_config, resolve
+from lowlight.workflows.training.team import Team
 
 # All parameters; of the convolutional ones encoder and decoder apart.
 PUBLISHED = {"vae-2": 807_700, "vae-5": 812_314, "vae-10": 820_004, "vae-50": 881_524, "vae-cnn": 644_949}
@@ -26,8 +43,13 @@ def parameters(module: torch.nn.Module | None) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def network(name: str, **options: object) -> "torch.nn.Module":
-    return build_digit_model(digit_config(name, options), seed=3)
+def preset(name: str) -> TrainConfig:
+    return load_config(None, {}, f"mnist/{name}")
+
+
+def network(name: str) -> "torch.nn.Module":
+    config = preset(name).model
+    return build_model(config.name, model_config(config.name, config.options), seed=3)
 
 
 def some_digits(count: int = 40) -> Digits:
@@ -37,7 +59,7 @@ def some_digits(count: int = 40) -> Digits:
 
 def batch_for(name: str, count: int = 6):
     digits = some_digits(count)
-    return digit_batch(digits.images, digits.labels, task_of(digit_config(name)), stream(1))
+    return digit_batch(digits.images, digits.labels, task_of(ROWS[name][0]), stream(1))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -54,16 +76,18 @@ def test_parts_have_the_size_of_the_thesis() -> None:
     assert parameters(network("transfer-noskip").decoder) == 321_665
 
 
-@pytest.mark.parametrize("name", DIGIT_MODELS)
+@pytest.mark.parametrize("name", ROWS)
 def test_shapes_and_gradients(name: str) -> None:
     model, batch = network(name), batch_for(name)
     latent = model.config.latent
-    condition = model.condition(batch.frames, batch.labels)
+    condition = model.condition(batch.frames, labels=batch.labels)
     assert condition.prior.mean.shape == (6, latent) and not condition.prior.log_variance.any()
     wanted = [(6, 32, 14, 14), (6, 64, 7, 7), (6, 64, 4, 4)] if name == "transfer" else []
     assert [skip.shape for skip in condition.skips] == wanted
-    assert model.restore(batch.frames, batch.labels).image.shape == (6, 1, 28, 28)
-    loss = bound(model, batch, 0.0, stream(2), objective_of(model.config, 1.0))
+    assert model.restore(batch.frames, labels=batch.labels).image.shape == (6, 1, 28, 28)
+    objective = preset(name).objective
+    require_fit(objective.name, model, name)
+    loss = build_objective(objective.name, objective.options)(model, batch, 0.0, stream(2))
     loss.total.backward()
     assert loss.total.isfinite()
     untouched = [key for key, parameter in model.named_parameters() if parameter.grad is None]
@@ -74,23 +98,86 @@ def test_shapes_and_gradients(name: str) -> None:
 def test_the_bound_is_that_of_a_gaussian_and_the_divergence_torchs() -> None:
     model, batch = network("cvae"), batch_for("cvae")
     loss = bound(model, batch, 0.0, stream(2), BoundConfig())
-    q, p = model.posterior(batch.target), model.condition(batch.frames, batch.labels).prior
+    q, p = model.posterior(batch.target), model.condition(batch.frames, labels=batch.labels).prior
     q_torch, p_torch = (Independent(Normal(g.mean, (0.5 * g.log_variance).exp()), 1) for g in (q, p))
     torch.testing.assert_close(loss.parts["kl"], kl_divergence(q_torch, p_torch).mean())
     z = q.mean + (0.5 * q.log_variance).exp() * torch.randn(q.mean.shape, generator=stream(2))
-    image = model.decode(z, model.condition(batch.frames, batch.labels))
+    image = model.decode(z, model.condition(batch.frames, labels=batch.labels))
     logs = Independent(Normal(image, 1.0), 3).log_prob(batch.target)
     expected = -(logs + 784 / 2 * np.log(2 * np.pi)).mean()
     torch.testing.assert_close(loss.parts["reconstruction"], expected)
     torch.testing.assert_close(loss.total, loss.parts["reconstruction"] + loss.parts["kl"])
 
 
-def test_objectives_fit_their_networks() -> None:
-    assert objective_of(digit_config("ae"), 1.0) == BoundConfig(likelihood="gaussian", beta=0)
-    assert objective_of(digit_config("vae-2"), 1.0) == BoundConfig(likelihood="gaussian", beta=1)
-    assert objective_of(digit_config("transfer"), 1.0) == BoundConfig(likelihood="laplace", beta=1)
+def test_presets_are_the_rows_of_the_thesis() -> None:
+    presets = Path(__file__).resolve().parents[1] / "examples" / "presets" / "mnist"
+    assert {path.stem for path in presets.glob("*.toml")} == set(ROWS)
+    for name, (config, _) in ROWS.items():
+        run = preset(name)
+        assert model_config(run.model.name, run.model.options) == config, name
+        transfer = name.startswith("transfer")
+        beta = 0.0 if name == "ae" else 1.0
+        assert run.objective.options == {"likelihood": "laplace" if transfer else "gaussian", "beta": beta}
+        assert run.data.options == {"task": task_of(config)} and (task_of(config) == "transfer") == transfer
+        rates = run.optimiser
+        assert (rates.name, rates.learning_rate, rates.eps, rates.weight_decay) == ("adam", 1e-3, 1e-8, 0)
+        assert (rates.batch, rates.schedule, rates.ema, rates.clip_norm, run.run.epochs) == (
+            1000,
+            "constant",
+            0,
+            0,
+            200,
+        )
+
+
+def test_errors_have_no_half_too_many() -> None:
     ones = torch.ones(2, 1, 28, 28)
     assert half_squared_error(3 * ones, ones) == 784 * 2
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "said"),
+    [
+        ({"prior": "image", "body": "cnn"}, {}, "set data.options.task to 'transfer'"),
+        ({}, {"task": "transfer"}, "set data.options.task to 'reconstruction'"),
+        ({}, {"limit": 0}, "limit is 0"),
+    ],
+)
+def test_tasks_that_a_network_cannot_do_are_refused(
+    tmp_path: Path, model: dict[str, object], options: dict[str, object], said: str
+) -> None:
+    write_digit_set(tmp_path)
+    with pytest.raises(ConfigError, match=said):
+        options = DigitsConfig(**options)
+        open_digits(tmp_path, model_config("digit-vae", model).traits(), options, 10, 0, torch.device("cpu"))
+
+
+def test_networks_of_photos_cannot_learn_digits(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match="dataset 'digits' cannot train model 'sid-net'; for this model there are syn"
+    ):
+        resolve({"data": {"name": "digits"}, "run": {"steps": 1}})
+    with pytest.raises(ConfigError, match="choose another dataset or model digit-vae"):
+        traits = model_config("sid-net").traits()
+        open_digits(tmp_path, traits, DigitsConfig(), 10, 0, torch.device("cpu"))
+
+
+def test_shares_of_a_batch_add_up_to_the_whole() -> None:
+    model, batch = network("vae-10"), batch_for("vae-10")
+    whole = bound(model, batch, 0.0, stream(2), BoundConfig()).total
+    total = torch.zeros(())
+    for rows in (slice(0, 4), slice(4, 6)):
+        part = Batch(batch.frames[rows], batch.target[rows], batch.ratio[rows], share=Share(rows.start, 6))
+        total = total + bound(model, part, 0.0, stream(2), BoundConfig()).total * len(part.target) / 6
+    torch.testing.assert_close(total, whole)
+
+
+def test_labels_travel_with_their_batch() -> None:
+    batch = batch_for("cvae")
+    moved = batch_on(replace(batch, labels=batch.labels), torch.device("meta"))
+    assert moved.labels is not None and moved.labels.device.type == "meta"
+    part = Team(1, 2).share_of(batch)
+    assert part.labels is not None and torch.equal(part.labels, batch.labels[3:])
 
 
 def test_an_autoencoder_draws_nothing() -> None:
@@ -103,20 +190,17 @@ def test_an_autoencoder_draws_nothing() -> None:
 
 def test_the_label_prior_knows_the_label_and_needs_it() -> None:
     model, batch = network("cvae"), batch_for("cvae")
-    means = model.condition(batch.frames, batch.labels).prior.mean
+    means = model.condition(batch.frames, labels=batch.labels).prior.mean
     same = batch.labels[:, None] == batch.labels[None]
     torch.testing.assert_close(torch.cdist(means, means) < 1e-5, same)
     with pytest.raises(ConfigError, match="labels"):
         model.condition(batch.frames)
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [("vae-10", {"latent": 0}), ("vae-10", {"skips": True}), ("vae-10", {"lattent": 3}), ("vae-3", {})],
-)
-def test_impossible_networks_are_refused(name: str, options: dict[str, object]) -> None:
+@pytest.mark.parametrize("options", [{"latent": 0}, {"skips": True}, {"lattent": 3}])
+def test_impossible_networks_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
-        digit_config(name, options)
+        model_config("digit-vae", options)
 
 
 def test_inversion_keeps_only_the_distance_from_gray() -> None:
@@ -241,4 +325,4 @@ def test_real_mnist_is_the_published_one(shared_data: Path) -> None:
 
 def test_tables_of_networks_are_told_in_the_examples() -> None:
     text = (Path(__file__).resolve().parents[1] / "examples" / "README.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^lowlight digits train (\S+)", text, re.MULTILINE)) == set(DIGIT_MODELS)
+    assert set(re.findall(r"^lowlight train --preset mnist/(\S+)", text, re.MULTILINE)) == set(ROWS)

@@ -194,6 +194,11 @@ WRONG: list[tuple[list[str], str]] = [
     (["PHOTO", "--weights", "gone.safetensors"], "gone.safetensors"),
     (["PHOTO", "--weights", "x.safetensors", "--model", "sid-net"], "not both"),
     (["PHOTO", "--from-file", "gone.txt"], "gone.txt"),
+    (["PHOTO", "--fuse", "--group", "folder"], "one of the two"),
+    (["PHOTO", "--group", "day"], "no group"),
+    (["PHOTO", "--samples", "1"], "samples"),
+    (["PHOTO", "--samples", "2", "--temperature", "-1"], "temperature"),
+    (["PHOTO", "--samples", "2", "--seed", "-1"], "seed"),
     (["PHOTO", "--no-such-option"], "No such option"),
 ]
 
@@ -237,6 +242,16 @@ def test_strength_0_shows_the_lamp_upright(lowlight: Lowlight, photos: Path, tmp
     assert read_raw(photos / "a.dng").orientation == 6
     assert lowlight(photos / "a.dng", "-o", tmp_path / "out", "--strength", "0").code == 0
     assert read_picture(tmp_path / "out" / "a.png")[31:35, 95:99].min() > 60_000
+
+
+def test_several_frames_and_samples_as_they_are_typed(lowlight: Lowlight, photos: Path, tmp_path: Path) -> None:
+    result = lowlight(photos, "--fuse", "-o", tmp_path / "one.png", "--samples", "2", "--json")
+    (row,) = result.rows
+    assert result.code == 0 and row["frames"] == ["a.dng", "b.dng", "c.dng"]
+    assert names(tmp_path)[:3] == ["one.png", "one.sample-01.png", "one.sample-02.png"]
+    plan = lowlight(photos, "--group", "burst", "-o", tmp_path / "out", "--dry-run")
+    assert "a.dng + b.dng + c.dng -> " in plan.out and "burst of 3 frames" in plan.err
+    assert len(lowlight(photos, "--group", "folder", "-o", tmp_path / "out", "--dry-run", "--json").rows) == 1
 
 
 def slow_photos(folder: Path, count: int) -> None:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from lowlight.core.photo import RGGB
+from lowlight.data.bursts import mosaic_of
 from lowlight.data.cameras import draw_gains, draw_matrices
 from lowlight.data.noise import BLACK_DN, WHITE_DN, Sensor, draw_sensor, expose
 from lowlight.data.photos import open_photos
-from lowlight.data.synthetic import SyntheticConfig, light_of, mosaic_of
+from lowlight.data.synthetic import SyntheticConfig, light_of
 from lowlight.ops.color import apply_matrix
 from lowlight.ops.exposure import choose_ratio
 from lowlight.raw.bayer import normalise, pack_mosaic, plane_offsets

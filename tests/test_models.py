@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import RestorationModel
-from lowlight.models import MODELS, build_model, model_config
+from lowlight.models import FORMER_NAMES, MODELS, build_model, current_name, model_config
 from lowlight.models.macs import count_macs, count_parameters
 from lowlight.workflows.models import list_models
 
@@ -48,6 +48,10 @@ def tiny(name: str, **options: object) -> nn.Module:
     return build_model(name, model_config(name, {"init": "kaiming", **TINY[name], **options})).eval()
 
 
+# Those that the tests below know how to use; digits have tests of their own.
+SINGLE = [name for name, entry in MODELS.items() if entry.kind == "raw" and isinstance(on_meta(name), RestorationModel)]
+
+
 def numbers(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
@@ -75,7 +79,7 @@ def test_both_counts_of_macs_are_the_published_ones(name: str) -> None:
     assert (macs.true, macs.published) == PUBLISHED[name][1:]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SINGLE)
 def test_true_macs_are_half_the_flops_torch_counts(name: str) -> None:
     model = on_meta(name, upscale=2).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -97,6 +101,19 @@ def test_list_follows_the_table_and_is_json() -> None:
         keys = ("parameters", "macs", "macs_published_convention")
         assert row["name"] not in PUBLISHED or tuple(row[key] for key in keys) == PUBLISHED[row["name"]]
         assert row["summary"]
+        assert (row["macs"] is None) == (row["kind"] == "image")
+    assert next(row["parameters"] for row in rows if row["name"] == "digit-vae") == 820_004
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_table_tells_the_kind_of_the_traits(name: str) -> None:
+    assert MODELS[name].kind == on_meta(name).traits.kind
+    assert current_name(name) == name
+
+
+def test_former_names_lead_to_models() -> None:
+    assert set(FORMER_NAMES.values()) <= set(MODELS) and not set(FORMER_NAMES) & set(MODELS)
+    assert (current_name("vae-10"), current_name("vae-11")) == ("digit-vae", None)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +151,7 @@ def test_pix2pix_drops_out_in_three_blocks_and_only_in_training() -> None:
         assert not torch.equal(model.restore(frames).image, model.restore(frames).image)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SINGLE)
 @pytest.mark.parametrize("upscale", [1, 2])
 def test_steps_of_a_tiny_model(name: str, upscale: int) -> None:
     model = tiny(name, upscale=upscale)
@@ -161,7 +178,7 @@ def test_steps_of_a_tiny_model(name: str, upscale: int) -> None:
     assert (alone[0] - restoration.image[0]).abs().max() > 5e-3
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SINGLE)
 def test_training_starts_at_the_base_picture(name: str) -> None:
     model = tiny(name, base="lowpass", upscale=2)
     base = numbers((1, 3, 512, 512), 3)
@@ -174,7 +191,7 @@ def test_training_starts_at_the_base_picture(name: str) -> None:
     torch.testing.assert_close(difference, base, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SINGLE)
 def test_gradients_reach_every_parameter(name: str) -> None:
     model = tiny(name).train()
     condition = model.condition(numbers((1, 1, 4, 256, 256)))
@@ -185,7 +202,7 @@ def test_gradients_reach_every_parameter(name: str) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SINGLE)
 def test_a_seed_gives_one_set_of_weights(name: str) -> None:
     config = model_config(name, TINY[name])
     one, same, other = (build_model(name, config, seed).state_dict() for seed in (7, 7, 8))
@@ -202,7 +219,7 @@ def test_initial_weights_of_the_thesis() -> None:
             assert float(module.weight.detach().std()) == pytest.approx(0.02, abs=5 * spread)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SINGLE)
 def test_kaiming_keeps_a_signal_in_a_small_network(name: str) -> None:
     model = tiny(name, **{"base_channels": 8})
     with torch.no_grad():
@@ -229,3 +246,20 @@ def test_wrong_options_are_refused_with_a_sentence() -> None:
         model_config("sid-net", {"upscale": 3})
     with pytest.raises(ConfigError, match="low-pass base"):
         model_config("pix2pix", {"base": "lowpass", "out_channels": 1})
+
+
+@pytest.mark.parametrize("name", ["sid-net", "pix2pix"])
+def test_more_filters_at_full_size_start_as_the_identity(name: str) -> None:
+    one, three = (tiny(name, upscale=2, filters=count) for count in (1, 3))
+    count = len(one.decoder.head)
+    assert len(three.decoder.head) == count + 2
+    state = three.state_dict()
+    last = f"decoder.head.{count - 1}."
+    for key, value in one.state_dict().items():
+        state[key.replace(last, f"decoder.head.{count + 1}.")] = value
+    three.load_state_dict(state)
+    frames = numbers((1, 1, 4, 256, 256))
+    with torch.no_grad():
+        assert torch.equal(one.restore(frames).image, three.restore(frames).image)
+    with pytest.raises(ConfigError, match="filters is 0"):
+        model_config(name, {"filters": 0})

@@ -8,10 +8,10 @@ from torch.distributions import kl_divergence as reference_kl
 from training_material import TINY_MODEL
 
 from lowlight.core.errors import ConfigError
-from lowlight.core.restoration import Batch, Gaussian, Share
+from lowlight.core.restoration import Batch, Gaussian, RestorationModel, Share
 from lowlight.models import MODELS, build_model, model_config
-from lowlight.objectives import OBJECTIVES, build_objective
-from lowlight.objectives.elbo import absolute_error, half_squared_error
+from lowlight.objectives import OBJECTIVES, build_objective, require_fit
+from lowlight.objectives.elbo import absolute_error, absolute_error_of_scales, half_squared_error
 from lowlight.ops.gaussian import draw, kl_divergence, standard_noise
 
 OPTIONS = {"cvae": {"samples": 2}, "hybrid": {"alpha": 0.5}, "l1": {}}
@@ -79,8 +79,16 @@ def test_pictures_of_different_shapes_are_not_compared() -> None:
         absolute_error(torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 8, 8))
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("name", MODELS)
+def on_meta(name: str) -> nn.Module:
+    with torch.device("meta"):
+        return build_model(name, model_config(name))
+
+
+SINGLE = [name for name, entry in MODELS.items() if entry.kind == "raw" and isinstance(on_meta(name), RestorationModel)]
+
+
+@pytest.mark.parametrize("objective", [name for name in OBJECTIVES if OBJECTIVES[name].fits(on_meta("sid-net"))])
+@pytest.mark.parametrize("name", SINGLE)
 def test_every_pair_gives_finite_losses_and_gradients(name: str, objective: str) -> None:
     model = network(name, upscale=2, base="lowpass")
     with torch.no_grad():  # a base starts the head at zero, which keeps gradients from what lies before it
@@ -143,6 +151,16 @@ def losses_and_gradients(model: nn.Module, batch: Batch, name: str, **options: o
     return {"loss": total.detach(), **found}
 
 
+def test_scales_weigh_large_errors_more_than_noise() -> None:
+    target = torch.zeros(2, 3, 16, 16)
+    blotch = target + 0.1
+    assert torch.allclose(absolute_error_of_scales(blotch, target, 4), absolute_error(blotch, target))
+    checks = 0.1 * (1 - 2 * ((torch.arange(16)[:, None] + torch.arange(16)) % 2)).float().expand(2, 3, 16, 16)
+    # Block means of a chequerboard are 0, so only one scale of five sees it.
+    assert torch.allclose(absolute_error_of_scales(checks, target, 4), absolute_error(checks, target) / 5)
+    assert torch.equal(absolute_error_of_scales(checks, target, 0), absolute_error(checks, target))
+
+
 @pytest.mark.parametrize("samples", [1, 2])
 def test_hybrid_with_alpha_1_is_cvae_bit_for_bit(samples: int) -> None:
     model = network("sid-net")
@@ -198,6 +216,16 @@ def test_shares_of_a_batch_add_up_to_the_whole(name: str, options: dict[str, obj
             summed[key] += value * len(frames) / 3
     for key, value in whole.items():
         assert torch.allclose(summed[key], value, rtol=0, atol=5e-3 * float(value.abs().max())), key
+
+
+def test_what_cannot_train_a_network_is_refused() -> None:
+    sid_net, digits = on_meta("sid-net"), on_meta("digit-vae")
+    require_fit("cvae", sid_net, "sid-net")
+    require_fit("bound", digits, "digit-vae")
+    with pytest.raises(ConfigError, match=r"'bound' cannot train model 'sid-net'; for this model there are cvae, hyb"):
+        require_fit("bound", sid_net, "sid-net")
+    with pytest.raises(ConfigError, match=r"'cvae' cannot train model 'digit-vae'; for this model there are .*bound"):
+        require_fit("cvae", digits, "digit-vae")
 
 
 @pytest.mark.parametrize(

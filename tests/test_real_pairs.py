@@ -245,8 +245,11 @@ def test_the_srgb_task_takes_three_channels(caches: dict[str, Path]) -> None:
     batch = source(caches["half"], traits, task="srgb").batch(0)
     assert batch.frames.shape == (2, 1, 3, TILE, TILE)
     assert torch.equal(batch.target, source(caches["half"]).batch(0).target)
-    other = source(caches["half"], traits, task="srgb", srgb_amplify="encoded").batch(0)
+    encoded = replace(traits, amplify="encoded")
+    other = source(caches["half"], encoded, task="srgb", srgb_amplify="encoded").batch(0)
     assert other.frames.mean() > batch.frames.mean()  # the toe's slope of 4.5 is amplified too
+    with pytest.raises(ConfigError, match=r"srgb_amplify is 'encoded' and model\.options\.amplify 'linear'"):
+        source(caches["half"], traits, task="srgb", srgb_amplify="encoded")
 
 
 def test_camera_targets_develop_to_the_truth(caches: dict[str, Path]) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -268,13 +269,17 @@ def test_networks_of_dark_srgb_read_what_libraw_would_brighten(dark_dng: Path) -
     assert abs(pixels[:, : theirs.shape[1]].mean() / theirs.mean() - 1) < 0.02
 
 
-def test_networks_of_dark_srgb_see_in_tiles_what_they_were_trained_on() -> None:
-    frame = night_frame(540, 700)
-    pixels = Restorer(CopySrgb(), fp32(), "cpu").photo(frame, 60.0).pixels
+@pytest.mark.parametrize("amplify", ["linear", "encoded"])
+def test_networks_of_dark_srgb_see_in_tiles_what_they_were_trained_on(amplify: Literal["linear", "encoded"]) -> None:
+    frame, model = night_frame(540, 700), CopySrgb()
+    model.traits = replace(model.traits, amplify=amplify)
+    pixels = Restorer(model, fp32(), "cpu").photo(frame, 60.0).pixels
     matrix = torch.from_numpy(MATRIX)
-    seen = dark_srgb(pack(frame)[None], torch.tensor([60.0]), torch.tensor([frame.wb_gains]), matrix, "linear")[0]
+    seen = dark_srgb(pack(frame)[None], torch.tensor([60.0]), torch.tensor([frame.wb_gains]), matrix, amplify)[0]
     expected = (seen.movedim(0, -1).numpy() * 65535 + 0.5).astype(np.uint16)
     assert apart(pixels, expected).max() <= 1
+    if amplify == "encoded":
+        return
     plain = Restorer(CopySrgb(), fp32(strength=0.0), "cpu").photo(frame, 60.0).pixels
     assert plain.shape == pixels.shape and abs(plain.mean() / pixels.mean() - 1) < 0.1
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 import typer
 from safetensors.torch import load_file
+from torch import nn
 from training_material import TINY_MODEL, tiny_run, tiny_values, write_packed
 from typer.testing import CliRunner
 
@@ -26,6 +27,7 @@ from lowlight.data import Source
 from lowlight.report.curves import curves_svg, thinned
 from lowlight.workflows.training import run as training_run
 from lowlight.workflows.training.config import OptimiserSection, TrainConfig, resolve
+from lowlight.workflows.training.learner import build_optimiser
 from lowlight.workflows.training.log import TrainingLog
 from lowlight.workflows.training.parts import fresh_model
 from lowlight.workflows.training.run import Progress, Run, Watcher
@@ -148,13 +150,13 @@ def test_a_validation_that_was_stopped_is_done_again(packed: Path, tmp_path: Pat
     config = config_of(packed, "sid-net-slim", "l1", steps=3, validate_every=2)
     train(config, tmp_path / "whole")
     run, stopped = Run(config, tmp_path / "parts"), StopFlag()
-    read = run.pairs[0]
+    read = run.validation.pairs[0]
 
     def read_and_stop() -> Any:
         stopped.signal = signal.SIGINT
         return read()
 
-    run.pairs = [read_and_stop, read]  # the signal comes during the first pair
+    run.validation.pairs = [read_and_stop, read]  # the signal comes during the first pair
     run.loop(stopped)
     assert (run.step, run.validated_at) == (2, 0)
     assert "validation" not in json.dumps(rows(tmp_path / "parts"))
@@ -283,9 +285,28 @@ def test_learning_rates_follow_their_schedule() -> None:
     assert rate_factor(cosine, 0.0, 0) == pytest.approx(0.1)
     assert rate_factor(cosine, 0.5, 100) == pytest.approx(0.5)
     assert rate_factor(cosine, 1.0, 200) == pytest.approx(0)
+    floor = OptimiserSection(schedule="cosine", final=0.01)
+    assert [rate_factor(floor, p, 9) for p in (0.0, 0.5, 1.0)] == pytest.approx([1, 0.505, 0.01])
     milestone = OptimiserSection(schedule="milestone", milestone=0.5)
     assert [rate_factor(milestone, p, 9) for p in (0.0, 0.49, 0.5, 1.0)] == [1, 1, 0.1, 0.1]
     assert rate_factor(OptimiserSection(), 0.7, 3) == 1
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "adamax"])
+def test_optimisers_are_those_of_torch(name: str) -> None:
+    rates = OptimiserSection(name=name, learning_rate=0.1, eps=1e-3, weight_decay=0.3)
+    ours, theirs = (nn.Parameter(torch.tensor([1.0, -2.0])) for _ in range(2))
+    kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "adamax": torch.optim.Adamax}
+    for weight, optimiser in (
+        (ours, build_optimiser(rates, [ours], torch.device("cpu"))),
+        (theirs, kinds[name]([theirs], lr=0.1, eps=1e-3, weight_decay=0.3)),
+    ):
+        for _ in range(3):
+            optimiser.zero_grad()
+            (weight * torch.tensor([0.1, 1.0])).square().sum().backward()
+            optimiser.step()
+    torch.testing.assert_close(ours, theirs)
+    assert not torch.equal(ours, torch.tensor([1.0, -2.0]))
 
 
 @pytest.mark.parametrize(
@@ -294,6 +315,7 @@ def test_learning_rates_follow_their_schedule() -> None:
         ({"optimiser": {"batch": 2}}, "optimiser.batch was 1 and is 2"),
         ({"run": {"seed": 9}}, "run.seed was 0 and is 9"),
         ({"objective": {"name": "cvae"}}, "objective.name was 'l1' and is 'cvae'"),
+        ({"optimiser": {"name": "adamax"}}, "optimiser.name was 'adamw' and is 'adamax'"),
     ],
 )
 def test_another_configuration_cannot_resume(
@@ -330,9 +352,11 @@ def test_states_of_before_this_version_can_be_resumed(packed: Path, tmp_path: Pa
     state = load_state(tmp_path / "state.pt")
     for key in ("validated_at", "scores", "window", "data"):
         del state[key]
-    torch.save(state, tmp_path / "state.pt")
+    del state["best"]
+    torch.save({**state, "best_psnr": 31.5}, tmp_path / "state.pt")
     train(tiny_run(packed, steps=3), tmp_path, resume=True)
-    assert load_state(tmp_path / "state.pt")["step"] == 3
+    state = load_state(tmp_path / "state.pt")
+    assert (state["step"], state["best"]) == (3, 31.5)
 
 
 def test_a_folder_with_a_run_is_not_overwritten(packed: Path, tmp_path: Path) -> None:
@@ -467,7 +491,7 @@ def test_a_failing_validation_does_not_end_training(packed: Path, tmp_path: Path
     def fail() -> Any:
         raise DataError("the pair is gone")
 
-    run.pairs = [fail]
+    run.validation.pairs = [fail]
     run.loop(StopFlag())
     assert run.step == 2
     assert [row["validation_error"] for row in rows(tmp_path) if "validation_error" in row] == ["the pair is gone"] * 2
@@ -502,7 +526,8 @@ def test_a_summary_counts_without_running(packed: Path, tmp_path: Path) -> None:
     config = config_of(packed, "sid-net-slim", "l1")
     summary = summarise(config)
     trained = sum(p.numel() for p in fresh_model(config, start=False).parameters())
-    assert (summary.parameters, summary.photos, summary.pairs) == (trained, 2, 1)
+    assert (summary.parameters, summary.items, summary.validation) == (trained, 2, 1)
+    assert (summary.noun, summary.validation_noun) == ("photos", "pairs")
     assert (summary.device, summary.precision) == ("cpu", "float32")
 
 
@@ -553,6 +578,13 @@ def test_a_dry_run_prints_toml_and_writes_nothing(packed: Path, tmp_path: Path) 
         (("-o", "x", "--epochs", 1, "--minutes", 2), "either --minutes or --epochs"),
         (("-o", "x", "--steps", 1, "--precision", "fp16"), "expected one of auto, fp32, bf16"),
         (("-o", "x", "--steps", 1, "--photos", "/nowhere"), "/nowhere does not exist"),
+        (("-o", "x", "--steps", 1, "--objective", "bound"), "objective 'bound' cannot train model 'sid-net'"),
+        (
+            ("-o", "x", "--steps", 1, "--model", "digit-vae", "--objective", "bound"),
+            "dataset 'synthetic' cannot train model 'digit-vae'; for this model there are digits",
+        ),
+        (("-o", "x", "--steps", 1, "--set", "optimiser.final=2"), "final is 2.0; expected from 0 to 1"),
+        (("-o", "x", "--steps", 1, "--set", "optimiser.name=sgd"), "expected one of adamw, adam, adamax"),
     ],
 )
 def test_wrong_use_is_said(arguments: tuple[object, ...], sentence: str) -> None:

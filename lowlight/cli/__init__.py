@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import typer
 
 from lowlight import __version__
+from lowlight.cli.bench import bench
 from lowlight.cli.cache import cache_command
 from lowlight.cli.check_pairs import check_pairs_command
 from lowlight.cli.demo import demo
-from lowlight.cli.digits import digits
 from lowlight.cli.enhance import enhance
 from lowlight.cli.eval import evaluate_command
 from lowlight.cli.inspect import inspect
@@ -65,7 +65,7 @@ app.command("train")(train_command)
 app.command("pack")(pack)
 app.command("cache")(cache_command)
 app.command("check-pairs")(check_pairs_command)
-app.add_typer(digits, name="digits")
+app.command("bench")(bench)
 
 
 def main() -> None:

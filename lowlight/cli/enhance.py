@@ -10,6 +10,7 @@ from lowlight.cli.enhance_values import balance_value, crop_value, format_suffix
 from lowlight.core.errors import UsageError
 
 SELECT, PICTURE, LIGHT, NETWORK = "Which photos", "The picture", "Light and colour", "Network and machine"
+SCENES = "Several frames, several pictures"
 
 
 def enhance(
@@ -40,6 +41,28 @@ def enhance(
             rich_help_panel=SELECT,
         ),
     ] = False,
+    fuse: Annotated[
+        bool,
+        typer.Option("--fuse", envvar="LOWLIGHT_FUSE", help="All photos are one scene.", rich_help_panel=SCENES),
+    ] = False,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="burst|folder",
+            envvar="LOWLIGHT_GROUP",
+            help="Bursts that are found, or the photos of each folder, are one scene.",
+            rich_help_panel=SCENES,
+        ),
+    ] = None,
+    samples: Annotated[
+        int,
+        typer.Option(envvar="LOWLIGHT_SAMPLES", help="Draw so many hypotheses too.", rich_help_panel=SCENES),
+    ] = 0,
+    temperature: Annotated[
+        float,
+        typer.Option(envvar="LOWLIGHT_TEMPERATURE", help="Of the draws; 1 as trained.", rich_help_panel=SCENES),
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(envvar="LOWLIGHT_SEED", help="Of the draws.", rich_help_panel=SCENES)] = 0,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -208,7 +231,7 @@ def enhance(
         bool, typer.Option("--json", envvar="LOWLIGHT_JSON", help="Print a JSON list, a row per photo.")
     ] = False,
 ) -> None:
-    """Enhance dark RAW photos: files, folders or patterns.
+    """Enhance dark RAW photos: files, folders or patterns; with --fuse or --group several frames make one picture.
 
     Existing outputs are skipped, originals are never touched, and one bad photo does not stop the rest. Exit code 0:
     all fine, 1: some photos failed, 2: wrong use, 130: interrupted.
@@ -229,6 +252,8 @@ def enhance(
         from lowlight.workflows.enhancing.enhance import enhance_files
         from lowlight.workflows.enhancing.inputs import find_photos
         from lowlight.workflows.enhancing.options import EnhanceOptions
+        from lowlight.workflows.enhancing.samples import SampleOptions
+        from lowlight.workflows.enhancing.scenes import find_scenes
         from lowlight.writers import WriterOptions
 
         tiling = choose_tiling(strategy, stride=stride, overlap=overlap, merge=merge, power=power)
@@ -256,11 +281,12 @@ def enhance(
                 batch=batch,
                 size=size or "native",
             ),
+            samples=SampleOptions(samples, temperature, seed),
             writer=WriterOptions(bits=bits, quality=quality),
         )
-        photos = find_photos(names, recursive=recursive)
-        with Report(len(photos), as_json=as_json) as report:
-            enhance_files(photos, options, on_row=report.row, on_meter=report.metered, stop=lambda: bool(stop))
+        scenes = find_scenes(find_photos(names, recursive=recursive), fuse=fuse, group=group)
+        with Report(len(scenes), as_json=as_json) as report:
+            enhance_files(scenes, options, on_row=report.row, on_meter=report.metered, stop=lambda: bool(stop))
         report.summary()
         if report.left and stop:
             raise typer.Exit(130)

@@ -75,11 +75,12 @@ class Report:
         if row["status"] == "failed":
             typer.echo(f"failed   {place} {row['file']}: {row['error']}", err=True)
             return
-        line = f"{row['status']:8} {place} {row['file']} -> {row['output']}"
+        more = "".join(f" + {name}" for name in row["frames"][1:])
+        line = f"{row['status']:8} {place} {row['file']}{more} -> {row['output']}"
         if row["status"] == "done":
             line += f"  x{row['ratio']:.3g} ({row['ratio_source']}), {row['seconds']:.1f} s{self._remaining()}"
         typer.echo(line)
-        for note in row["notes"] if row["status"] == "done" else ():
+        for note in row["notes"] if row["status"] in ("done", "planned") else ():
             typer.echo(f"note     {place} {row['file']}: {note}", err=True)
 
     def summary(self) -> None:

@@ -36,7 +36,10 @@ def _print_models(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(caption="Prior and decoder, for one tile of 256 x 256 packed pixels; G = 10^9.")
+    table = Table(
+        caption="Prior and decoder, for one tile of 256 x 256 packed pixels; G = 10^9. Networks on pictures: all "
+        "parameters.",
+    )
     table.add_column("model", no_wrap=True)
     for title in ("parameters", "GMACs", "GMACs as published"):
         table.add_column(title, justify="right")
@@ -45,8 +48,7 @@ def _print_models(rows: list[dict[str, Any]]) -> None:
         table.add_row(
             row["name"],
             f"{row['parameters']:,}".replace(",", " "),
-            f"{row['macs'] / 1e9:.3f}",
-            f"{row['macs_published_convention'] / 1e9:.3f}",
+            *(f"{row[key] / 1e9:.3f}" if row[key] else "-" for key in ("macs", "macs_published_convention")),
             row["summary"],
         )
     Console().print(table)

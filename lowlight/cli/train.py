@@ -39,17 +39,34 @@ def _option(flag: str, help_text: str, metavar: str, *short: str) -> Any:
 def train_command(
     config: Annotated[Path | None, _option("--config", "The run as a TOML file; flags override it.", "FILE")] = None,
     preset: Annotated[
-        str | None, _option("--preset", "A run that comes with lowlight, such as thesis/sid-net.", "NAME")
+        str | None,
+        _option("--preset", "A run that comes with lowlight, such as thesis/sid-net or mnist/vae-10.", "NAME"),
     ] = None,
     output: Annotated[Path | None, _option("--output", "The run's folder.", "DIR", "-o")] = None,
     model: Annotated[str | None, _option("--model", "Which network; see `lowlight models`.", "NAME")] = None,
-    objective: Annotated[str | None, _option("--objective", "What is minimised: cvae, hybrid or l1.", "NAME")] = None,
+    objective: Annotated[
+        str | None,
+        _option(
+            "--objective",
+            "What is minimised; it must fit the model, and a wrong one is answered with those that do.",
+            "NAME",
+        ),
+    ] = None,
     photos: Annotated[
         Path | None,
-        _option("--photos", "Clean photos: a folder or packed file. Real pairs: a cache, SID folder or CSV.", "PATH"),
+        _option(
+            "--photos",
+            "Clean photos: a folder or packed file. Real pairs: a cache, SID folder or CSV. Digits: a folder.",
+            "PATH",
+        ),
     ] = None,
     validation: Annotated[
-        Path | None, _option("--validation", "Real pairs: a CSV manifest, SID folder, cache or packed file.", "PATH")
+        Path | None,
+        _option(
+            "--validation",
+            "Real pairs: a CSV manifest, SID folder, cache or packed file. Digits: a folder, if not the same.",
+            "PATH",
+        ),
     ] = None,
     steps: Annotated[int | None, _option("--steps", "How many steps to train for.", "N")] = None,
     minutes: Annotated[float | None, _option("--minutes", "How long to train, instead of --steps.", "M")] = None,
@@ -57,7 +74,7 @@ def train_command(
         int | None, _option("--epochs", "How often to go through the data, instead of --steps.", "N")
     ] = None,
     batch: Annotated[int | None, _option("--batch", "Items in a step, over all processes.", "N")] = None,
-    learning_rate: Annotated[float | None, _option("--learning-rate", "Adam's rate.", "RATE")] = None,
+    learning_rate: Annotated[float | None, _option("--learning-rate", "The optimiser's rate.", "RATE")] = None,
     schedule: Annotated[
         str | None, _option("--schedule", "How the rate falls: constant, cosine or milestone.", "NAME")
     ] = None,
@@ -86,7 +103,7 @@ def train_command(
         typer.Option("--dry-run", envvar="LOWLIGHT_TRAIN_DRY_RUN", help="Print the whole configuration and stop."),
     ] = False,
 ) -> None:
-    """Train a network on photos; the weights' path goes to stdout. Ctrl-C saves, --resume goes on."""
+    """Train a network on photos or pictures; the weights' path goes to stdout. Ctrl-C saves, --resume goes on."""
     flags = {name: value for name, value in locals().items() if name in KEYS and value is not None}
     if output is None and not dry_run:
         raise UsageError("a run needs a folder; name it with -o")

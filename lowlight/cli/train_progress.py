@@ -62,8 +62,9 @@ def _steps(standing: Standing) -> str:
 
 def _extras(standing: Standing) -> str:
     parts = []
-    if standing.scores and "psnr" in standing.scores:
-        parts.append(f"validation {standing.scores['psnr']:.2f} dB")
+    if standing.scores and standing.decisive:
+        name, value = standing.decisive, standing.scores[standing.decisive]
+        parts.append(f"validation {value:.2f} dB" if name == "psnr" else f"validation {name} {value:.2f}")
     if standing.skipped:
         parts.append(f"{standing.skipped} skipped")
     return ", ".join(parts)

@@ -39,6 +39,7 @@ class Metadata:
     iso: float | None = None
     focal_length_mm: float | None = None
     taken_at: str | None = None  # EXIF form, "YYYY:MM:DD HH:MM:SS", camera time
+    subsec_s: float | None = None  # the fraction of a second that `taken_at` leaves out
     gps: Gps | None = None
     artist: str | None = None
     copyright: str | None = None

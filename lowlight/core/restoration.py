@@ -13,6 +13,7 @@ from torch import Tensor
 InputColour = Literal["raw", "wb"]
 OutputColour = Literal["srgb", "camera"]
 BasePicture = Literal["none", "lowpass"]
+Amplify = Literal["linear", "encoded"]
 Likelihood = Literal["laplace", "gaussian", "bernoulli", "logistic-mixture"]
 # Standard normal numbers, one tensor for each latent of the traits: [B, Z] or [B, Z, h', w'].
 Noise = tuple[Tensor, ...]
@@ -90,14 +91,17 @@ class ModelTraits:
     out_channels: int = 3
     likelihood: Likelihood = "laplace"  # p(x|z,y); `Restoration.image` is its mean
     max_frames: int = 1  # that it was made for; a network of sets takes more
+    posterior_reads: Literal["target", "frames"] = "target"  # x of q(z|x); frames: a repair net
     latents: tuple[LatentShape, ...] = ()  # in the order in which they are drawn
     tile: int = 256  # packed pixels; a model with a fully connected bottleneck takes exactly this
     latent_stride: int = 1  # tile starts are rounded down to a multiple of this
     upscale: int = 1
     input_colour: InputColour = "raw"
+    amplify: Amplify = "linear"  # of networks that read dark sRGB: where it is amplified, in light or as stored
     output_colour: OutputColour = "srgb"
     base: BasePicture = "none"
     halo: int = 0  # outer packed pixels of a tile that suffer from its border
+    crop_px: int = 0  # border of padding that likelihoods and measures leave out
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,15 @@ class HierarchicalModel(Protocol):
 
     def restore(self, frames: Tensor, base: Tensor | None = None, noise: Noise | None = None) -> Restoration:
         """The test-time path: latents are the priors' means, moved by `noise` standard deviations where it is given."""
+        ...
+
+
+@runtime_checkable
+class PenalisedModel(HierarchicalModel, Protocol):
+    """A network that can say how large its own weights have become."""
+
+    def penalty(self) -> Tensor:
+        """A scalar in the graph of the weights, before any factor."""
         ...
 
 

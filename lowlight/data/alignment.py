@@ -1,7 +1,6 @@
 """Whether a dark frame and its truth show the same, in the same place: phase correlation of block means.
 
-Source: C. Kuglin, D. Hines, "The phase correlation image alignment method" (1975). At a ratio of 300 single pixels
-are noise; means over blocks of linear light are not, and high frequencies are weighed down.
+At a ratio of 300 single pixels are noise; means over blocks of linear light are not.
 """
 
 from dataclasses import dataclass
@@ -12,12 +11,11 @@ import torch
 
 from lowlight.ops.color import LUMA, decode, encode
 from lowlight.ops.exposure import block_means
+from lowlight.ops.registration import correlation, overlap_cuts, phase_peak
 
 Plane = npt.NDArray[np.float32]
 
-WANTED_BLOCKS = 256  # along the shorter side; frames smaller than that are compared in blocks of 2
 MIN_CORRELATION = 0.5  # of coarse blocks, for a gain to mean anything
-LOWPASS_CYCLES = 0.12  # per block: deviation of the weight on frequencies
 
 
 @dataclass(frozen=True)
@@ -38,11 +36,6 @@ class Alignment:
         return float(np.hypot(*self.shift_px))
 
 
-def block_side(height: int, width: int) -> int:
-    """Packed pixels along a block for frames of this size."""
-    return max(2, min(height, width) // WANTED_BLOCKS)
-
-
 def light_blocks(light: torch.Tensor, block: int) -> Plane:
     """Means of linear light `[h, w]` over whole blocks, `[h // block, w // block]`; the rest at the border is cut."""
     height, width = (size // block * block for size in light.shape)
@@ -58,14 +51,10 @@ def truth_light(truth: npt.NDArray[np.uint16]) -> torch.Tensor:
 
 def align(dark: Plane, bright: Plane, block: int) -> Alignment:
     """Find how block means of linear light `bright [h, w]` lie on those of `dark`, both amplified to one level."""
-    first, second = (_contrast(plane) for plane in (dark, bright))
-    surface = _phase_correlation(first, second)
-    row, col = np.unravel_index(int(surface.argmax()), surface.shape)
-    spread = float(surface.std()) or 1.0
-    peak = (float(surface[row, col]) - float(surface.mean())) / spread
-    shift = (_refined(surface[:, col], int(row)), _refined(surface[row, :], int(col)))
-    whole = (round(shift[0]), round(shift[1]))
-    return Alignment((block * shift[0], block * shift[1]), peak, _correlation(first, second, whole))
+    first, second = (encode(torch.from_numpy(plane).clamp(0, 1)) for plane in (dark, bright))
+    shift, peak = phase_peak(first, second)
+    ours, theirs = overlap_cuts((first.shape[0], first.shape[1]), (round(shift[0]), round(shift[1])))
+    return Alignment((block * shift[0], block * shift[1]), peak, correlation(first[ours], second[theirs]))
 
 
 def measured_gain(dark: Plane, bright: Plane) -> float | None:
@@ -81,40 +70,3 @@ def measured_gain(dark: Plane, bright: Plane) -> float | None:
     if together < MIN_CORRELATION * first.std() * second.std():
         return None
     return float(second.var()) / together
-
-
-def _contrast(light: Plane) -> Plane:
-    """Encode, so that lamps do not outweigh everything else."""
-    encoded: Plane = encode(torch.from_numpy(light).clamp(0, 1)).numpy()
-    return encoded
-
-
-def _phase_correlation(first: Plane, second: Plane) -> Plane:
-    """The surface whose peak lies at the shift of `second` against `first`, wrapped around."""
-    window = np.outer(np.hanning(first.shape[0]), np.hanning(first.shape[1]))
-    spectra = [np.fft.rfft2((plane - plane.mean()) * window) for plane in (first, second)]
-    cross = spectra[1] * np.conj(spectra[0])
-    cross /= np.abs(cross) + 1e-12
-    rows, cols = np.fft.fftfreq(first.shape[0])[:, None], np.fft.rfftfreq(first.shape[1])[None]
-    cross *= np.exp(-(rows**2 + cols**2) / (2 * LOWPASS_CYCLES**2))
-    return np.asarray(np.fft.irfft2(cross, first.shape), dtype=np.float32)
-
-
-def _refined(line: Plane, peak: int) -> float:
-    """Where a parabola through the peak and its neighbours is highest; the second half of a line is negative."""
-    before, at, after = (float(line[(peak + step) % len(line)]) for step in (-1, 0, 1))
-    curvature = before - 2 * at + after
-    offset = 0.5 * (before - after) / curvature if curvature < 0 else 0.0
-    place = peak + offset
-    return place - len(line) if place > len(line) / 2 else place
-
-
-def _correlation(first: Plane, second: Plane, shift: tuple[int, int]) -> float:
-    """Pearson's r of two planes where they overlap once `second` is moved back by `shift` blocks; 0 where flat."""
-    cuts = []
-    for size, step in zip(first.shape, shift, strict=True):
-        cuts.append((slice(max(-step, 0), size - max(step, 0)), slice(max(step, 0), size - max(-step, 0))))
-    ours, theirs = first[cuts[0][0], cuts[1][0]], second[cuts[0][1], cuts[1][1]]
-    if ours.size < 16 or ours.std() < 1e-4 or theirs.std() < 1e-4:
-        return 0.0
-    return float(np.corrcoef(ours.ravel(), theirs.ravel())[0, 1])

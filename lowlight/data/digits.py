@@ -19,8 +19,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lowlight.core.errors import BrokenFileError, DataError
-from lowlight.core.restoration import Batch
+from lowlight.core.errors import BrokenFileError, ConfigError, DataError
+from lowlight.core.restoration import Batch, ModelTraits
 
 Split = Literal["train", "validation"]
 Task = Literal["reconstruction", "transfer"]
@@ -38,6 +38,18 @@ _NPZ_NAMES = {
     "validation": ("kmnist-test-imgs.npz", "kmnist-test-labels.npz"),
 }
 _TRANSFER_STREAM, _ORDER_STREAM = 1, 2  # so that no two kinds of draws share a seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class DigitsConfig:
+    """What is learned from digits."""
+
+    task: Task = "reconstruction"  # transfer: restore digits whose pixels were inverted at random
+    limit: int | None = None  # only the first so many images train
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"limit is {self.limit}; expected at least 1 image")
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +173,26 @@ class DigitSource:
             order = torch.randperm(len(self.digits), generator=stream(self.seed, _ORDER_STREAM, epoch))
             self._order = (epoch, order)
         return self._order[1]
+
+
+def open_digits(
+    path: Path, traits: ModelTraits, config: DigitsConfig, batch: int, seed: int, device: torch.device
+) -> DigitSource:
+    """Open the training images of a folder for a network; `ConfigError` where it was made for something else."""
+    channels = (traits.in_channels, traits.out_channels)
+    if traits.tile != SIDE_PX or channels != (1, 1):
+        raise ConfigError(
+            f"digits have {SIDE_PX} x {SIDE_PX} gray pixels, and this network reads {channels[0]} and gives "
+            f"{channels[1]} channels of {traits.tile} pixels a side; choose another dataset or model digit-vae"
+        )
+    if (config.task == "transfer") != (traits.max_frames > 0):
+        reads, task = ("an", "transfer") if traits.max_frames else ("no", "reconstruction")
+        raise ConfigError(
+            f"the prior of this network reads {reads} image, which task {config.task!r} does not fit; "
+            f"set data.options.task to {task!r}, or choose another prior"
+        )
+    digits = read_digits(path, "train")
+    return DigitSource(digits.first(config.limit or len(digits)).to(device), config.task, batch, seed)
 
 
 def _find(folder: Path, split: Split) -> tuple[Path, Path]:

@@ -115,10 +115,28 @@ def tukey_lambda(uniforms: Tensor, shape: Tensor) -> Tensor:
     return raw * variance.rsqrt().to(raw)
 
 
+@dataclass(frozen=True)
+class FixedPattern:
+    """What a sensor does alike in every frame: sensitivity `[H, W]`, and DN that hot pixels add, `[B, H, W]`."""
+
+    sensitivity: Tensor
+    hot_dn: Tensor
+
+
 def expose(clean: Tensor, sensor: Sensor, config: NoiseConfig, generator: Generator) -> Tensor:
     """Read a red-origin RGGB mosaic with a sensor.
 
     `clean [B, H, W]` is linear light, 1 = saturation. Returns DN as floats `[B, H, W]`, quantised, in [0, 16383].
+    """
+    return expose_again(clean, sensor, config, generator, None)[0]
+
+
+def expose_again(
+    clean: Tensor, sensor: Sensor, config: NoiseConfig, generator: Generator, pattern: FixedPattern | None
+) -> tuple[Tensor, FixedPattern]:
+    """Read one frame of a burst, as `expose`, and give the sensor's fixed pattern with it for the next frame.
+
+    Without a `pattern` one is drawn.
     """
 
     def item(value: Tensor) -> Tensor:
@@ -126,17 +144,19 @@ def expose(clean: Tensor, sensor: Sensor, config: NoiseConfig, generator: Genera
 
     batch, height, width = clean.shape
     device = generator.device
-    sensitivity = 1 + config.prnu * normal((height, width), generator)
+    sensitivity = pattern.sensitivity if pattern else 1 + config.prnu * normal((height, width), generator)
     electrons = (clean * sensitivity).clamp_(min=0) * (SPAN_DN / item(sensor.gain))
     signal = torch.poisson(electrons, generator=generator) * item(sensor.gain)
     uniforms = torch.rand(clean.shape, generator=generator, device=device).clamp_(1e-6, 1 - 1e-6)
     signal += tukey_lambda(uniforms, item(sensor.tail)) * item(sensor.read)
     signal += normal((batch, height, 1), generator) * item(sensor.row * sensor.read)
     signal += _mosaic_of(sensor.black_error, height, width)
-    hot = torch.rand(clean.shape, generator=generator, device=device) < item(sensor.hot_share)
-    signal += hot * item(sensor.read) * 60 * uniforms
+    if pattern is None:
+        hot = torch.rand(clean.shape, generator=generator, device=device) < item(sensor.hot_share)
+        pattern = FixedPattern(sensitivity, hot * item(sensor.read) * 60 * uniforms)
+    signal += pattern.hot_dn
     step = item(sensor.step)
-    return (((signal + BLACK_DN) / step).round_() * step).clamp_(0, WHITE_DN)
+    return (((signal + BLACK_DN) / step).round_() * step).clamp_(0, WHITE_DN), pattern
 
 
 def _mosaic_of(per_colour: Tensor, height: int, width: int) -> Tensor:

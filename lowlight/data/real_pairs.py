@@ -1,9 +1,11 @@
 """Training on real pairs: windows of dark frames and of their truths, flipped alike.
 
-A patch is the thesis': a scene, one of its dark frames, a uniform corner, three coin flips. Every item is a pure
-function of the seed, the step and its place in the batch.
+A patch is the thesis': a scene, one of its dark frames, a uniform corner, three coin flips. Networks of sets get more
+frames of the same burst, cut and flipped alike. Every item is a pure function of the seed, the step and its place in
+the batch.
 """
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,10 +19,11 @@ from lowlight.core.errors import ConfigError, DataError
 from lowlight.core.photo import RGGB
 from lowlight.core.restoration import Batch, ModelTraits
 from lowlight.data.batches import as_batch
+from lowlight.data.bursts import check_frames, frame_count
 from lowlight.data.cache import FrameRecord, is_cache, npy_bytes, open_cache
 from lowlight.data.pair_stores import MemoryPairs, PairStore
-from lowlight.data.sid import Burst, choose_rows, open_pairs, read_exclude_file
-from lowlight.data.windows import Flips, mosaic_window, packed_window
+from lowlight.data.sid import Burst, burst_of, choose_rows, open_pairs, read_exclude_file
+from lowlight.data.windows import Flips, Planes, mosaic_window, packed_window
 from lowlight.ops.color import apply_matrix, decode, encode, luma
 from lowlight.ops.dark_srgb import dark_srgb
 from lowlight.raw.bayer import packed_size
@@ -39,6 +42,10 @@ class RealPairsConfig:
     burst: Burst = "first"  # first: only frames with index 0 in their burst, as the set's authors do; any: all
     exclude: Path | None = None  # file of scenes, files or pairs to leave out, one a line
     srgb_amplify: Literal["linear", "encoded"] = "linear"  # where task srgb amplifies: in light, or as stored
+    frames: tuple[int, int] = (1, 1)  # of a burst, uniform, one number for a whole batch; wants burst "any"
+
+    def __post_init__(self) -> None:
+        check_frames(self.frames)
 
 
 class RealPairs:
@@ -57,16 +64,19 @@ class RealPairs:
         seed: int,
         device: torch.device | None = None,
     ) -> None:
-        _check_traits(traits, config.task)
+        _check_traits(traits, config)
         if traits.upscale == 2 and store.truth_size != "full":
             raise ConfigError("a network that gives full size needs full-size truths; make the cache with --truth full")
         self.store, self.traits, self.config = store, traits, config
         self.batch_size, self.seed = batch, seed
         self.device = device or torch.device("cpu")
         scenes: dict[str, list[int]] = {}
+        bursts: dict[str, list[int]] = {}
         for index, row in enumerate(store.rows):
             scenes.setdefault(row.scene or row.bright.name, []).append(index)
+            bursts.setdefault(burst_of(row), []).append(index)
         self._scenes = [scenes[name] for name in sorted(scenes)]
+        self._bursts = bursts
         self._order: tuple[int, npt.NDArray[np.int64]] | None = None
 
     @property
@@ -82,17 +92,19 @@ class RealPairs:
     def batch(self, step: int) -> Batch:
         """Make the training items of one step, on the source's device."""
         first = step * self.batch_size
-        items = [self._item(number) for number in range(first, first + self.batch_size)]
+        frames = frame_count(self.config.frames, self.seed, step)
+        items = [self._item(number, frames) for number in range(first, first + self.batch_size)]
         packed = torch.from_numpy(np.stack([item.packed for item in items])).to(self.device)
         truth = torch.from_numpy(np.stack([item.truth for item in items])).to(self.device)
-        records = [self.store.record(item.index) for item in items]
-        ratio = torch.tensor([self.store.ratio(item.index) for item in items], device=self.device)
+        records = [self.store.record(item.indices[0]) for item in items]
+        ratio = torch.tensor([[self.store.ratio(i) for i in item.indices] for item in items], device=self.device)
         gains = torch.tensor([record.outline().wb_gains for record in records], device=self.device)
         matrix = torch.from_numpy(np.stack([_matrix(record) for record in records])).to(self.device)
         target = self._target(truth, matrix)
         if self.config.task == "srgb":
-            dark = dark_srgb(packed, ratio, gains, matrix, self.config.srgb_amplify)
-            return Batch(dark[:, None], target, ratio[:, None])
+            how = self.config.srgb_amplify
+            dark = [dark_srgb(packed[:, k], ratio[:, k], gains, matrix, how) for k in range(frames)]
+            return Batch(torch.stack(dark, 1), target, ratio)
         return as_batch(packed, ratio, gains, matrix, target, self.traits)
 
     def describe(self) -> dict[str, Any]:
@@ -114,18 +126,36 @@ class RealPairs:
         # What the sRGB gamut clipped away stays lost: the target is the camera colour that develops to the truth.
         return encode(apply_matrix(decode(truth), torch.linalg.inv(camera_to_srgb)).clamp_(0, 1))
 
-    def _item(self, number: int) -> "_Item":
-        """Cut item `number` of the run: the patch of one scene."""
+    def _item(self, number: int, count: int) -> "_Item":
+        """Cut item `number` of the run: the patch of one scene, from so many of its frames."""
         epoch, place = divmod(number, self.scene_count)
         frames = self._scenes[self._order_of(epoch)[place]]
         rng = np.random.default_rng((self.seed, 1, number))
         index = frames[int(rng.integers(len(frames)))]
         flips = Flips(*(bool(coin) for coin in rng.integers(2, size=3)))
-        stored, truth, tile = self.store.frame(index), self.store.truth(index), self.traits.tile
+        indices = (index, *self._others(index, count - 1, number))
+        # Every frame is cut with the same numbers, and so in the same place.
+        cuts = [self._cut(each, index, flips, copy.deepcopy(rng)) for each in indices]
+        return _Item(indices, np.stack([packed for packed, _ in cuts]), cuts[0][1])
+
+    def _others(self, index: int, count: int, number: int) -> tuple[int, ...]:
+        """Draw more frames of the burst of a frame; one comes twice only where there are too few."""
+        if not count:
+            return ()
+        burst = self._bursts[burst_of(self.store.rows[index])]
+        rest = [other for other in burst if other != index]
+        rng = np.random.default_rng((self.seed, 3, number))
+        drawn = [*rng.permutation(rest)[:count], *rng.choice(burst, max(count - len(rest), 0))]
+        return tuple(int(other) for other in drawn)
+
+    def _cut(self, index: int, first: int, flips: Flips, rng: np.random.Generator) -> tuple[Planes, Planes]:
+        stored, truth, tile = self.store.frame(index), self.store.truth(first), self.traits.tile
+        if stored.shape != self.store.frame(first).shape:
+            dark, other = (self.store.rows[i].dark.name for i in (index, first))
+            raise DataError(f"{dark} and {other} are of one burst but differ in size; give them scenes of their own")
         if self.traits.upscale == 2:
-            return _Item(index, *mosaic_window(stored, truth, tile, flips, rng))
-        scale = 2 if self.store.truth_size == "full" else 1
-        return _Item(index, *packed_window(stored, truth, scale, tile, flips, rng))
+            return mosaic_window(stored, truth, tile, flips, rng)
+        return packed_window(stored, truth, 2 if self.store.truth_size == "full" else 1, tile, flips, rng)
 
     def _order_of(self, epoch: int) -> npt.NDArray[np.int64]:
         if self._order is None or self._order[0] != epoch:
@@ -136,8 +166,8 @@ class RealPairs:
 
 @dataclass(frozen=True, eq=False)
 class _Item:
-    index: int
-    packed: npt.NDArray[np.float32]  # [4, t, t]
+    indices: tuple[int, ...]
+    packed: npt.NDArray[np.float32]  # [K, 4, t, t]
     truth: npt.NDArray[np.float32]  # [3, u*t, u*t]
 
 
@@ -176,7 +206,9 @@ def _forecast_bytes(store: MemoryPairs) -> int:
     return len({row.dark for row in store.rows}) * frames + len({row.bright for row in store.rows}) * truths
 
 
-def _check_traits(traits: ModelTraits, task: Task) -> None:
+def _check_traits(traits: ModelTraits, config: RealPairsConfig) -> None:
+    check_frames(config.frames, traits)
+    task = config.task
     needed = CHANNELS[task]
     if (traits.in_channels, traits.out_channels) != needed:
         raise ConfigError(
@@ -185,6 +217,11 @@ def _check_traits(traits: ModelTraits, task: Task) -> None:
         )
     if traits.output_colour != "srgb" and task == "srgb":
         raise ConfigError("task srgb gives sRGB pictures; set model.options.output_colour to srgb")
+    if task == "srgb" and config.srgb_amplify != traits.amplify:
+        raise ConfigError(
+            f"data.options.srgb_amplify is {config.srgb_amplify!r} and model.options.amplify {traits.amplify!r}; "
+            "set both alike, so that the weights are used as they were trained"
+        )
 
 
 def _matrix(record: FrameRecord) -> npt.NDArray[np.float32]:

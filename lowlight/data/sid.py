@@ -99,6 +99,16 @@ def choose_rows(
     return chosen
 
 
+def burst_of(row: PairRow) -> str:
+    """Name the burst a dark frame belongs to: frames of one framing, which may be fused.
+
+    Where names follow SID that is the scene; elsewhere it is the bright picture, for a scene of a manifest may be
+    several crops of one photograph.
+    """
+    named = parse_name(row.dark.name)
+    return f"scene {named.scene}" if named else f"bright {row.bright}"
+
+
 def names_pair(entry: str, row: PairRow) -> bool:
     """Whether a line of an exclude file means this pair: by scene, dark or bright file, or both files."""
     if entry in (row.scene, *_names(row.dark), *_names(row.bright)):

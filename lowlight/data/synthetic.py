@@ -17,27 +17,18 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from lowlight.core.errors import ConfigError, DataError
-from lowlight.core.photo import RGGB
 from lowlight.core.restoration import Batch, ModelTraits
 from lowlight.data.batches import as_batch
+from lowlight.data.bursts import burst_margin, check_frames, draw_burst, expose_burst, frame_count
 from lowlight.data.cameras import draw_gains, draw_matrices
-from lowlight.data.noise import (
-    BLACK_DN,
-    WHITE_DN,
-    NoiseConfig,
-    draw_sensor,
-    expose,
-    log_uniform,
-    normal,
-    uniform,
-)
+from lowlight.data.noise import NoiseConfig, draw_sensor, log_uniform, normal, uniform
 from lowlight.data.photos import HELD_OUT_SHARE, PhotoSet
 from lowlight.data.scenes import procedural_scene
 from lowlight.ops.color import apply_matrix, encode, srgb_decode
-from lowlight.raw.bayer import normalise, pack_mosaic, plane_offsets
 
 logger = logging.getLogger(__name__)
 
+LARGEST_SHAKE = 64  # packed pixels
 MAX_ANALOGUE_LIGHT = 16.0  # light sources are at most this many times brighter than the photo's white
 
 
@@ -57,8 +48,16 @@ class SyntheticConfig:
     scene_share: float = 0.12  # share of procedural scenes
     scene_count: int = 64  # procedural scenes kept ready
     noise: NoiseConfig = field(default_factory=NoiseConfig)
+    frames: tuple[int, int] = (1, 1)  # of a scene, uniform, one number for a whole batch; the first fits the truth
+    burst_ratio_spread: float = 0.0  # stops by which the others are exposed more or less, at most
+    shake_px: float = 0.0  # packed pixels the camera moves between frames, at most; alignment undoes it
+    shake_left_px: float = 0.0  # packed pixels that alignment leaves, at most
 
     def __post_init__(self) -> None:
+        check_frames(self.frames)
+        for name in ("burst_ratio_spread", "shake_px", "shake_left_px"):
+            if not 0 <= getattr(self, name) <= LARGEST_SHAKE:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to {LARGEST_SHAKE}")
         for name in ("ratio", "mild_ratio", "mean_light", "zoom"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
@@ -91,6 +90,7 @@ class SyntheticSource:
                 f"synthetic pairs are packed RAW and colour (4 channels in, 3 out); this model has "
                 f"{traits.in_channels} and {traits.out_channels}"
             )
+        check_frames(config.frames, traits)
         self.photos, self.traits, self.config = photos, traits, config
         self.batch_size, self.seed = batch, seed
         self.device = device or torch.device("cpu")
@@ -102,16 +102,20 @@ class SyntheticSource:
         host = Generator().manual_seed(_mix(self.seed, step))
         generator = Generator(self.device).manual_seed(_mix(self.seed + 1, step))
         crops = torch.stack([self._crop(host) for _ in range(self.batch_size)])
-        return make_pairs(crops, self.traits, self.config, generator)
+        frames = frame_count(self.config.frames, self.seed, step)
+        return make_pairs(crops, self.traits, self.config, generator, frames)
 
     def describe(self) -> dict[str, Any]:
         """Give the name of the source, and the number and hash of the photos that train."""
         return {"name": "synthetic", "photos": len(self.photos), "photo_hash": self.photos.digest()}
 
     def _crop(self, generator: Generator) -> Tensor:
-        """Cut one flipped, zoomed crop of a photo or scene, float `[3, 2*tile, 2*tile]` in the sRGB curve."""
+        """Cut one flipped, zoomed crop of a photo or scene, float `[3, 2*tile, 2*tile]` in the sRGB curve.
+
+        Where frames are moved it is larger by their margin.
+        """
         photo = self._draw_picture(generator)
-        side = 2 * self.traits.tile
+        side = 2 * (self.traits.tile + 2 * _margin(self.config))
         zoom = float(log_uniform(1, *self.config.zoom, generator))
         cut = min(int(side / zoom), *photo.shape[:2])
         top, left = (_below(limit - cut + 1, generator) for limit in photo.shape[:2])
@@ -142,23 +146,31 @@ class SyntheticSource:
         raise DataError(f"none of the {len(self.photos)} photos in {self.photos.source} can be read")
 
 
-def make_pairs(crops: Tensor, traits: ModelTraits, config: SyntheticConfig, generator: Generator) -> Batch:
-    """Turn clean crops `[B, 3, 2t, 2t]` (sRGB curve) into a batch for a network with these traits."""
-    count = len(crops)
+def make_pairs(
+    crops: Tensor, traits: ModelTraits, config: SyntheticConfig, generator: Generator, frames: int = 1
+) -> Batch:
+    """Turn clean crops `[B, 3, 2t, 2t]` (sRGB curve) into a batch of so many frames each, for these traits.
+
+    Where the configuration moves frames, crops have `burst_margin` packed pixels to spare on every side.
+    """
+    count, margin = len(crops), _margin(config)
     ratio = _draw_ratio(count, config, generator)
     gains = draw_gains(count, generator)
     matrix = draw_matrices(count, generator)
     scene = light_of(crops, config, generator)
     camera = apply_matrix(scene, matrix).clamp_(min=0)
-    target = render_truth(camera, matrix, traits)
+    spare = slice(2 * margin, crops.shape[-1] - 2 * margin)
+    target = render_truth(camera[..., spare, spare], matrix, traits)
 
     raw = camera / gains[:, [0, 1, 2], None, None]
-    mosaic = mosaic_of(raw) / ratio[:, None, None]
     sensor = draw_sensor(count, config.noise, generator)
-    reading = expose(mosaic, sensor, config.noise, generator)
-    packed = _pack(reading)
+    burst = draw_burst(ratio, frames, config.burst_ratio_spread, config.shake_px, config.shake_left_px, generator)
+    packed = expose_burst(raw, burst, sensor, config.noise, generator, margin)
+    return as_batch(packed, burst.ratio, gains, torch.linalg.inv(matrix), target, traits)
 
-    return as_batch(packed, ratio, gains, torch.linalg.inv(matrix), target, traits)
+
+def _margin(config: SyntheticConfig) -> int:
+    return burst_margin(config.shake_px, config.shake_left_px) if config.frames[1] > 1 else 0
 
 
 def _draw_ratio(count: int, config: SyntheticConfig, generator: Generator) -> Tensor:
@@ -201,20 +213,6 @@ def render_truth(camera: Tensor, matrix: Tensor, traits: ModelTraits) -> Tensor:
         # LibRaw's half size makes one pixel of each 2x2 block in linear light.
         clipped = F.avg_pool2d(clipped, 2)
     return encode(clipped)
-
-
-def mosaic_of(rgb: Tensor) -> Tensor:
-    """Sample `[B, 3, H, W]` at the sites of an RGGB sensor, `[B, H, W]`."""
-    mosaic = rgb[:, 1].clone()
-    mosaic[:, 0::2, 0::2] = rgb[:, 0, 0::2, 0::2]
-    mosaic[:, 1::2, 1::2] = rgb[:, 2, 1::2, 1::2]
-    return mosaic
-
-
-def _pack(reading: Tensor) -> Tensor:
-    planes = pack_mosaic(reading, plane_offsets(RGGB))
-    levels = torch.tensor([BLACK_DN, WHITE_DN], device=reading.device)
-    return normalise(planes, levels[0].expand(4), levels[1].expand(4))
 
 
 def _flip(picture: Tensor, which: int) -> Tensor:

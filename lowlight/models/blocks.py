@@ -4,6 +4,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lowlight.core.restoration import Gaussian
 
@@ -29,19 +30,37 @@ class DoubleConv(nn.Sequential):
         )
 
 
-class SubPixelHead(nn.Sequential):
-    """The output: at upscale 1 the plain convolution of the thesis, else a pixel shuffle and a filter at full size.
+class ResidualFilter(nn.Module):
+    """`x + LeakyReLU(conv 3x3 of x)` at full sensor size; it starts as the identity."""
 
-    `conv` gives `head_channels` channels. The 3x3 filter at full size sees across the 2x2 blocks that a pixel shuffle
-    alone would leave visible; it repeats the border, so that no tile fades at its edge.
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, padding_mode="replicate")
+
+    def start_at_zero(self) -> None:
+        """Make this the identity."""
+        nn.init.zeros_(self.conv.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, C, H, W]` to the same shape."""
+        return x + F.leaky_relu(self.conv(x), LEAK)
+
+
+class SubPixelHead(nn.Sequential):
+    """The output: at upscale 1 the plain convolution of the thesis, else a pixel shuffle and filters at full size.
+
+    `conv` gives `head_channels` channels. The 3x3 filters at full size see across the 2x2 blocks that a pixel shuffle
+    alone would leave visible; they repeat the border, so that no tile fades at its edge. `filters` is how many there
+    are, the last of which gives the output.
     """
 
-    def __init__(self, conv: nn.Module, channels_out: int, upscale: int) -> None:
+    def __init__(self, conv: nn.Module, channels_out: int, upscale: int, filters: int = 1) -> None:
         if upscale == 1:
             super().__init__(conv)
             return
+        more = [ResidualFilter(FULL_SIZE_CHANNELS) for _ in range(filters - 1)]
         finish = nn.Conv2d(FULL_SIZE_CHANNELS, channels_out, 3, padding=1, padding_mode="replicate")
-        super().__init__(conv, nn.PixelShuffle(upscale), leaky(), finish)
+        super().__init__(conv, nn.PixelShuffle(upscale), leaky(), *more, finish)
 
     def start_at_zero(self) -> None:
         """Make the output zero, for networks that predict a difference."""
@@ -81,3 +100,6 @@ def initialise(network: nn.Module, init: Init, generator: torch.Generator) -> No
             nn.init.kaiming_normal_(module.weight, LEAK, generator=generator)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+    for module in network.modules():
+        if isinstance(module, ResidualFilter):
+            module.start_at_zero()

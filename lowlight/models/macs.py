@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lowlight.core.restoration import RestorationModel
+from lowlight.core.restoration import HierarchicalModel, RestorationModel
+
+ENCODER = "encoder."  # begins the names of what only training needs
 
 
 class Macs(NamedTuple):
@@ -21,10 +23,8 @@ class Macs(NamedTuple):
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Count the parameters that are used at test time: those of the prior and the decoder."""
-    return sum(
-        parameter.numel() for part in ("prior", "decoder") for parameter in model.get_submodule(part).parameters()
-    )
+    """Count the parameters that are used at test time: all but the posterior encoder's."""
+    return sum(parameter.numel() for name, parameter in model.named_parameters() if not name.startswith(ENCODER))
 
 
 def count_macs(model: nn.Module, in_shape: tuple[int, int, int] | None = None) -> Macs:
@@ -33,7 +33,7 @@ def count_macs(model: nn.Module, in_shape: tuple[int, int, int] | None = None) -
     `in_shape` is `(C, h, w)` in packed pixels, by default one tile of the model's own channels. The model may
     live on the `meta` device, where nothing is computed and no memory is taken.
     """
-    assert isinstance(model, RestorationModel)
+    assert isinstance(model, RestorationModel | HierarchicalModel)
     if in_shape is None:
         in_shape = (model.traits.in_channels, model.traits.tile, model.traits.tile)
     counted: list[Macs] = []

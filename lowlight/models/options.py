@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from lowlight.core.errors import ConfigError
-from lowlight.core.restoration import BasePicture, InputColour, ModelTraits, OutputColour
+from lowlight.core.restoration import Amplify, BasePicture, InputColour, ModelTraits, OutputColour
 from lowlight.models.blocks import Init
 
 TILE_PX = 256
@@ -16,7 +16,9 @@ class RawModelOptions:
     in_channels: int = 4  # 4: packed R, G1, B, G2
     out_channels: int = 3  # 3: colour, 1: gray
     upscale: int = 1  # 1: picture at packed size (thesis), 2: at full sensor size
+    filters: int = 1  # 3x3 filters at full sensor size behind the pixel shuffle of upscale 2
     input_colour: InputColour = "raw"  # raw: amplified only (thesis), wb: white-balanced too
+    amplify: Amplify = "linear"  # of dark sRGB (3 input channels): linear: light is amplified, encoded: stored values
     output_colour: OutputColour = "srgb"  # srgb (thesis), camera: balanced camera colour in LibRaw's curve
     base: BasePicture = "none"  # lowpass: the network's output is added to a coarse picture
     halo: int = 0  # outer packed pixels of a tile to fade out where another tile covers them (thesis: 0)
@@ -25,6 +27,8 @@ class RawModelOptions:
     def __post_init__(self) -> None:
         if self.upscale not in (1, 2):
             raise ConfigError(f"upscale is {self.upscale}; it is 1 (packed size) or 2 (full sensor size)")
+        if self.filters < 1:
+            raise ConfigError(f"filters is {self.filters}; expected at least 1")
         if self.in_channels < 1 or self.out_channels not in (1, 3):
             raise ConfigError(
                 f"a model has {self.in_channels} input and {self.out_channels} output channels; "
@@ -45,6 +49,7 @@ class RawModelOptions:
             tile=TILE_PX,
             upscale=self.upscale,
             input_colour=self.input_colour,
+            amplify=self.amplify,
             output_colour=self.output_colour,
             base=self.base,
             halo=self.halo,

@@ -79,7 +79,7 @@ class Up(nn.Module):
             grow(i, o, dropout=level < DROPOUT_BLOCKS) for level, (i, o) in enumerate(zip(before, after, strict=True))
         )
         out = head_channels(config.out_channels, config.upscale)
-        self.head = SubPixelHead(double(2 * channels[0], out), config.out_channels, config.upscale)
+        self.head = SubPixelHead(double(2 * channels[0], out), config.out_channels, config.upscale, config.filters)
 
     def forward(self, z: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
         """`z [B, Z]` and skips finest first to `[B, C', u*256, u*256]` in [-1, 1]."""

@@ -69,7 +69,7 @@ class Up(nn.Module):
         joined = 2 if config.skips else 1
         self.blocks = nn.ModuleList(DoubleConv(joined * o, o) for o in after)
         out = head_channels(config.out_channels, config.upscale)
-        self.head = SubPixelHead(nn.Conv2d(channels[0], out, 1), config.out_channels, config.upscale)
+        self.head = SubPixelHead(nn.Conv2d(channels[0], out, 1), config.out_channels, config.upscale, config.filters)
 
     def forward(self, z: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
         """`z [B, Z]` and skips finest first (none for the no-skip variant) to `[B, C', u*256, u*256]`."""

@@ -48,9 +48,11 @@ class DigitVaeConfig:
     def traits(self) -> ModelTraits:
         """Promise one gray frame where the prior reads an image, none elsewhere."""
         return ModelTraits(
+            kind="image",
             in_channels=1,
             out_channels=1,
             max_frames=int(self.prior == "image"),
+            likelihood="laplace" if self.prior == "image" else "gaussian",
             tile=SIDE_PX,
             latents=(LatentShape(self.latent),),
         )
@@ -161,10 +163,11 @@ class DigitVae(nn.Module):
         )
         initialise(self, "kaiming", generator)
 
-    def condition(self, frames: Tensor, labels: Tensor | None = None) -> Condition:
+    def condition(self, frames: Tensor, base: Tensor | None = None, labels: Tensor | None = None) -> Condition:
         """The prior of z, and the skips: from frames `[B, 1, 1, 28, 28]`, from labels `[B]`, or N(0, I).
 
-        Networks that read no image take frames `[B, 0, 1, 28, 28]`, which say how many items there are.
+        Networks that read no image take frames `[B, 0, 1, 28, 28]`, which say how many items there are. There is no
+        base picture to add to.
         """
         if self.prior is None:
             return Condition(unit_gaussian(frames.new_zeros(len(frames), self.config.latent)), ())
@@ -187,8 +190,14 @@ class DigitVae(nn.Module):
         image: Tensor = self.decoder(z, condition.skips)
         return image.sigmoid() if self.config.output == "sigmoid" else image
 
-    def restore(self, frames: Tensor, labels: Tensor | None = None, noise: Noise | None = None) -> Restoration:
+    def restore(
+        self,
+        frames: Tensor,
+        base: Tensor | None = None,
+        noise: Noise | None = None,
+        labels: Tensor | None = None,
+    ) -> Restoration:
         """Prior path: z is the prior's mean, plus one `noise [B, Z]` where it is given."""
-        condition = self.condition(frames, labels)
+        condition = self.condition(frames, base, labels)
         z = condition.prior.mean if noise is None else draw(condition.prior, noise[0])
         return Restoration(self.decode(z, condition), (Latent(z, condition.prior),))

@@ -12,15 +12,17 @@ import torch
 from torch import Tensor
 
 from lowlight.core.errors import ConfigError
-from lowlight.core.restoration import Batch, Condition, Gaussian, Loss
-from lowlight.objectives.elbo import absolute_error
+from lowlight.core.restoration import Batch, Condition, Gaussian, Loss, ModelTraits
+from lowlight.objectives.elbo import absolute_error, half_squared_error
 from lowlight.ops.gaussian import draw, kl_divergence, standard_noise
 
 
 class LabelledModel(Protocol):
     """The steps of a network whose prior may read labels."""
 
-    def condition(self, frames: Tensor, labels: Tensor | None = None) -> Condition:
+    traits: ModelTraits
+
+    def condition(self, frames: Tensor, base: Tensor | None = None, labels: Tensor | None = None) -> Condition:
         """The prior of z, from frames `[B, N, C, h, w]`, labels `[B]`, or neither."""
         ...
 
@@ -45,15 +47,6 @@ class BoundConfig:
             raise ConfigError(f"beta is {self.beta}; expected at least 0")
 
 
-def half_squared_error(image: Tensor, target: Tensor) -> Tensor:
-    """1/2 (x - image)^2, summed per item and averaged over the batch.
-
-    It is -log N(target; image, I) - N/2 log(2 pi) for items of N values.
-    """
-    assert image.shape == target.shape, (image.shape, target.shape)  # broadcasting would go unnoticed
-    return 0.5 * (image.float() - target.float()).square().flatten(1).sum(1).mean()
-
-
 RECONSTRUCTION: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "gaussian": half_squared_error,
     "laplace": absolute_error,
@@ -62,9 +55,9 @@ RECONSTRUCTION: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 def bound(model: LabelledModel, batch: Batch, progress: float, generator: torch.Generator, config: BoundConfig) -> Loss:
     """`-log p(x|z,y) + beta KL(q(z|x) || p(z|y))` up to a constant, with one draw of z."""
-    condition = model.condition(batch.frames, batch.labels)
-    posterior = model.posterior(batch.target)
-    z = draw(posterior, standard_noise(posterior.mean, generator))
+    condition = model.condition(batch.frames, labels=batch.labels)
+    posterior = model.posterior(batch.target if model.traits.posterior_reads == "target" else batch.frames[:, 0])
+    z = draw(posterior, standard_noise(posterior.mean, generator, batch.share))
     reconstruction = RECONSTRUCTION[config.likelihood](model.decode(z, condition), batch.target)
     if not config.beta:
         return Loss(reconstruction, {"reconstruction": reconstruction.detach()})

@@ -1,5 +1,7 @@
 """Diagonal normal distributions: draws and divergences."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -40,3 +42,16 @@ def standard_noise(like: Tensor, generator: torch.Generator | None, share: Share
 def clamp_log_variance(log_variance: Tensor) -> Tensor:
     """Keep log-variances in [-10, 10], so that no draw overflows early in training."""
     return log_variance.clamp(*LOG_VARIANCE_RANGE)
+
+
+def log_normal(z: Tensor, p: Gaussian) -> Tensor:
+    """Log-density of a draw under a diagonal normal, summed over the latent axes, `[B]`, in float32."""
+    log_variance = p.log_variance.float()
+    squared = (z.float() - p.mean.float()).square() * (-log_variance).exp()
+    return -0.5 * (squared + log_variance + math.log(2 * math.pi)).flatten(1).sum(1)
+
+
+def standard_normal(like: Tensor) -> Gaussian:
+    """N(0, I) of a tensor's shape, in float32."""
+    zeros = torch.zeros_like(like, dtype=torch.float32)
+    return Gaussian(zeros, zeros)

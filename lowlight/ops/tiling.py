@@ -53,9 +53,18 @@ def axis_starts(length: int, tile: int, rule: GridRule) -> tuple[int, ...]:
     return tuple(min(i * step, span) for i in range(count))
 
 
+def _rounded_starts(length: int, tile: int, rule: GridRule, multiple: int) -> tuple[int, ...]:
+    """Starts at multiples: those of the length rounded up, rounded down; no step grows beyond the tile by that."""
+    starts = axis_starts(-(-length // multiple) * multiple, tile, rule)
+    return tuple(sorted({start // multiple * multiple for start in starts}))
+
+
 @dataclass(frozen=True)
 class TileGrid:
-    """The tiles of one frame of `height` x `width` packed pixels; all pairs of `rows` and `cols` are used."""
+    """The tiles of one frame of `height` x `width` packed pixels; all pairs of `rows` and `cols` are used.
+
+    The last tile of an axis may run over the frame's end, which then must be padded.
+    """
 
     height: int
     width: int
@@ -64,12 +73,15 @@ class TileGrid:
     cols: tuple[int, ...]
 
     @classmethod
-    def cover(cls, height: int, width: int, tile: int, rule: GridRule) -> "TileGrid":
-        """Tiles that cover the frame by `rule`."""
+    def cover(cls, height: int, width: int, tile: int, rule: GridRule, multiple: int = 1) -> "TileGrid":
+        """Tiles that cover the frame by `rule`, their starts rounded down to a `multiple`, which divides `tile`."""
         step = rule.stride if rule.stride is not None else tile - (rule.overlap or 0)
         if not 0 < step <= tile:
             raise ValueError(f"stride must be 1 to {tile} and overlap 0 to {tile - 1} for tiles of {tile}")
-        return cls(height, width, tile, axis_starts(height, tile, rule), axis_starts(width, tile, rule))
+        if multiple < 1 or tile % multiple:
+            raise ValueError(f"starts at multiples of {multiple} do not fit tiles of {tile}")
+        rows, cols = (_rounded_starts(length, tile, rule, multiple) for length in (height, width))
+        return cls(height, width, tile, rows, cols)
 
     @property
     def count(self) -> int:
@@ -78,5 +90,5 @@ class TileGrid:
 
     @property
     def padded(self) -> tuple[int, int]:
-        """Height and width after padding a small frame up to one tile."""
-        return max(self.height, self.tile), max(self.width, self.tile)
+        """Height and width after padding the frame up to the ends of its last tiles."""
+        return max(self.height, self.rows[-1] + self.tile), max(self.width, self.cols[-1] + self.tile)

@@ -98,6 +98,7 @@ def metadata_from_tags(ifd0: Tags, exif: Tags, gps: Tags) -> Metadata:
         iso=iso,
         focal_length_mm=_positive(both.get(37386)),
         taken_at=next((time for time in times if time), None),
+        subsec_s=_fraction(both.get(37521)),
         gps=_position(gps),
         artist=_text(ifd0.get(315)),
         copyright=_text(ifd0.get(33432)),
@@ -225,6 +226,12 @@ def _time(value: object) -> str | None:
         return datetime.strptime(text[:19], "%Y:%m:%d %H:%M:%S").strftime("%Y:%m:%d %H:%M:%S")
     except ValueError:
         return None
+
+
+def _fraction(value: object) -> float | None:
+    """Read the digits after the decimal point that SubSecTimeOriginal holds."""
+    digits = _text(value) or ""
+    return float(f"0.{digits}") if digits.isascii() and digits.isdigit() else None
 
 
 def _degrees(value: object, reference: object, negative: str, limit: float) -> float | None:

@@ -38,15 +38,21 @@ def measures(row: Row) -> tuple[str, ...]:
 
 
 def methods_table(reports: Sequence[Report]) -> Table:
-    """One row per method: mean measures, the divergence of the luminance (JSD, bits) and the number of photos."""
+    """One row per method: mean measures, the divergence of the luminance (JSD, bits) and the number of photos.
+
+    Presets have a column where any method has one.
+    """
     jsd = any(_jsd(report) is not None for report in reports)
+    presets = any(report["settings"].get("preset") for report in reports)
     rows = []
     for report in reports:
         mark = " *" if report["settings"].get("chosen") else ""
+        preset = (report["settings"].get("preset") or DASH,) if presets else ()
         divergence = (DASH if _jsd(report) is None else f"{_jsd(report):.4f}",) if jsd else ()
         mean = report["mean"]
-        rows.append((_name(report) + mark, *measures(mean), *divergence, str(mean["count"])))
-    columns = (("method", False), *NUMBERS, *([("JSD", True)] if jsd else []), ("photos", True))
+        rows.append((_name(report) + mark, *preset, *measures(mean), *divergence, str(mean["count"])))
+    names = (("method", False), *([("preset", False)] if presets else []))
+    columns = (*names, *NUMBERS, *([("JSD", True)] if jsd else []), ("photos", True))
     told = {r["settings"]["weights"]: r["settings"]["chosen"] for r in reports if r["settings"].get("chosen")}
     note = " ".join(f"* {weights} was {chosen}." for weights, chosen in told.items())
     return Table("Methods", columns, tuple(rows), note)
@@ -144,17 +150,34 @@ def cell(value: Any) -> str:
 
 def rows_as_jsonl(reports: Sequence[Report]) -> str:
     """All rows of all methods, one JSON object a line, each with its method and protocol."""
-    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in _all_rows(reports))
+    return plain_rows_as_jsonl(_all_rows(reports))
 
 
 def rows_as_csv(reports: Sequence[Report]) -> str:
     """All rows of all methods as CSV; columns that a row lacks are empty."""
-    rows = _all_rows(reports)
+    return plain_rows_as_csv(_all_rows(reports))
+
+
+def plain_rows_as_jsonl(rows: Sequence[Row]) -> str:
+    """Rows as they are, one JSON object a line."""
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+
+
+def plain_rows_as_csv(rows: Sequence[Row]) -> str:
+    """Rows as CSV; columns that a row lacks are empty, and values under a name become `name.key`."""
+    rows = [_flat(row) for row in rows]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return buffer.getvalue()
+
+
+def _flat(row: Row, prefix: str = "") -> Row:
+    flat: Row = {}
+    for key, value in row.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _all_rows(reports: Sequence[Report]) -> list[Row]:

@@ -1,4 +1,4 @@
-"""A list of dark RAW photos in, bright pictures out; one bad photo never stops the rest.
+"""A list of dark RAW photos or scenes of several in, bright pictures out; one bad photo never stops the rest.
 
 One thread reads and meters ahead and one writes behind while the network runs, so that at most a few photos are in
 memory whatever their number. Every output appears whole under its final name or not at all.
@@ -6,37 +6,36 @@ memory whatever their number. Every output appears whole under its final name or
 
 import logging
 import math
-import os
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
-from lowlight import __version__
 from lowlight.checkpoint import find_weights, load_weights
 from lowlight.core.compute import choose_device, choose_precision
-from lowlight.core.errors import LowlightError, OutputError, UsageError, WeightsError
+from lowlight.core.errors import LowlightError, UsageError, WeightsError
 from lowlight.core.photo import RawFrame
+from lowlight.core.restoration import Noise
 from lowlight.data.pictures import read_picture
-from lowlight.raw.read import read_raw
-from lowlight.raw.refusals import check_file
-from lowlight.restorer import Pixels, Restored, Restorer, Window
+from lowlight.restorer import Pixels, Restored, Restorer
 from lowlight.workflows.enhancing.contact_sheet import ContactSheets, Thumbnails, thumbnails
 from lowlight.workflows.enhancing.inputs import Photo
 from lowlight.workflows.enhancing.options import EnhanceOptions
 from lowlight.workflows.enhancing.outputs import (
-    check_writable,
+    all_exist,
     is_file_name,
     make_folder,
     plan_outputs,
     remove_leftovers,
 )
-from lowlight.workflows.enhancing.photo_steps import balanced, crop_window, finished, meter, refuse_black
-from lowlight.workflows.enhancing.rows import Job, Row, batch_note, failed_row, make_row
+from lowlight.workflows.enhancing.photo_steps import finished, meter, refuse_black
+from lowlight.workflows.enhancing.reading import Read, check_scene, read_first, read_scene, recorded
+from lowlight.workflows.enhancing.rows import Job, Row, batch_note, failed_row, frames_note, make_row
+from lowlight.workflows.enhancing.samples import SampleWriter
+from lowlight.workflows.enhancing.scenes import Scene
 from lowlight.writers import write_picture, writer_for
 
 __all__ = ["EnhanceOptions", "enhance_files"]
@@ -49,17 +48,18 @@ OnMeter = Callable[[int, int], None]  # photos metered, photos in all
 
 
 def enhance_files(
-    photos: list[Photo],
+    photos: Sequence[Photo | Scene],
     options: EnhanceOptions,
     *,
     on_row: OnRow | None = None,
     on_meter: OnMeter | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[Row]:
-    """Enhance photos and give a row for each, in order.
+    """Enhance photos, or scenes of several frames that make one picture, and give a row for each, in order.
 
-    A row has `file`, `output`, `status` (done, skipped, failed or planned), `ratio`, `ratio_source`, `batch` (tiles
-    at a time), `width`, `height`, `seconds`, `notes` (a list of sentences) and `error`; what does not apply is None.
+    A row has `file` (of a scene the first), `frames` (names of all), `output`, `samples` (files beside the output),
+    `status` (done, skipped, failed or planned), `ratio`, `ratio_source`, `batch` (tiles at a time), `width`, `height`,
+    `seconds`, `notes` (a list of sentences) and `error`; what does not apply is None.
     Options that cannot work raise `UsageError` before the first photo is touched. `on_row` gets each row as soon as
     it is known, `on_meter` hears of the pass that one common ratio needs. Once `stop` says so, the photo in hand is
     given up, those past the network are written, and the rows so far are returned.
@@ -71,16 +71,6 @@ def enhance_files(
     return run.plan_only() if options.dry_run else run.enhance()
 
 
-class _Read(NamedTuple):
-    """A photo that was read and metered; `exists` says that its output is there and only the sheet wants it."""
-
-    frame: RawFrame
-    ratio: float
-    source: str
-    window: Window | None
-    exists: bool
-
-
 Written = tuple[Row, Thumbnails | None]
 
 
@@ -88,15 +78,19 @@ class _GiveUp(BaseException):
     """Ends the run from between two batches; no photo may take it for its own failure."""
 
 
-def _plan(photos: list[Photo], options: EnhanceOptions) -> list[Job]:
+def _plan(photos: Sequence[Photo | Scene], options: EnhanceOptions) -> list[Job]:
+    scenes = [photo if isinstance(photo, Scene) else Scene((photo,)) for photo in photos]
     suffix = options.suffix or ".png"
     if is_file_name(options.out):
         if options.suffix and writer_for(Path("x" + options.suffix)) != writer_for(options.out):
             raise UsageError(f"{options.out.name} and the format {options.suffix[1:]} contradict each other; drop one")
         suffix = options.out.suffix
     writer_for(Path("x" + suffix), options.writer)
-    outputs = plan_outputs(photos, options.out, suffix)
-    return [Job(photo, output) for photo, output in zip(photos, outputs, strict=True)]
+    others = [photo for scene in scenes for photo in scene.photos[1:]]
+    outputs = plan_outputs([scene.first for scene in scenes], options.out, suffix, others)
+    return [
+        Job(scene, output, tuple(options.samples.paths(output))) for scene, output in zip(scenes, outputs, strict=True)
+    ]
 
 
 class _Run:
@@ -119,6 +113,8 @@ class _Run:
                 f"--wb needs weights that give camera colour, and {self.weights.name} gives finished sRGB; "
                 "leave the balance at camera, or use other weights"
             )
+        if options.samples.count and not self.restorer.traits.latents:
+            raise UsageError(f"{self.weights.name} has no latents to draw --samples from; use other weights")
         self.rows: list[Row] = []
         self.same_ratio: float | None = None
         self.writing: deque[Future[Written]] = deque()
@@ -131,7 +127,7 @@ class _Run:
             try:
                 exists = self._exists(job)
                 if not exists:
-                    check_file(job.photo.path)
+                    check_scene(job.scene)
                 self._record((make_row(job, "skipped", notes=[EXISTS]) if exists else make_row(job, "planned"), None))
             except (LowlightError, OSError) as error:
                 self._record((failed_row(job, error), None))
@@ -139,7 +135,7 @@ class _Run:
 
     def enhance(self) -> list[Row]:
         """Read ahead, restore, write behind."""
-        remove_leftovers(job.output for job in self.jobs)
+        remove_leftovers(path for job in self.jobs for path in (job.output, *job.beside))
         try:
             if self.options.ratio == "same":
                 self.same_ratio = self._common_ratio()
@@ -154,7 +150,7 @@ class _Run:
         return self.rows
 
     def _flow(self, readers: ThreadPoolExecutor, writers: ThreadPoolExecutor) -> None:
-        reading: deque[tuple[Job, Future[_Read | None]]] = deque()
+        reading: deque[tuple[Job, Future[Read | None]]] = deque()
         waiting = iter(self.jobs)
         try:
             while True:
@@ -195,36 +191,29 @@ class _Run:
         self.on_row(row)
 
     def _exists(self, job: Job) -> bool:
-        """Whether the output is there already; raises where it cannot be written."""
-        if job.photo.problem:
-            raise UsageError(job.photo.problem)
-        there = os.path.exists(job.output)
-        if there and os.path.exists(job.photo.path) and os.path.samefile(job.output, job.photo.path):
-            raise OutputError(f"{job.photo.path} would be overwritten by its own result; name another place")
-        if there and not self.options.overwrite:
-            return True
-        check_writable(job.output.parent)
-        return False
+        """Whether all outputs are there already; raises where they cannot be written."""
+        if all(photo.problem for photo in job.scene.photos):
+            raise UsageError(str(job.photo.problem))
+        inputs = [photo.path for photo in job.scene.photos]
+        return all_exist([job.output, *job.beside], inputs, overwrite=self.options.overwrite)
 
-    def _read(self, job: Job) -> _Read | None:
-        """The frame and its ratio; None where the output is there already and no sheet wants it."""
+    def _read(self, job: Job) -> Read | None:
+        """The frames and their ratio; None where the output is there already and no sheet wants it."""
         exists = self._exists(job)
         if exists and not self.sheets:
             return None
         try:
-            frame = self._frame(job)
-            window = crop_window(frame, self.options.crop) if self.options.crop else None
-            return _Read(frame, *self._ratio(frame), window, exists)
+            return read_scene(job.scene, self.options, self.same_ratio, only_sheet=exists)
         except Exception:
             if exists:
                 return None
             raise
 
     def _frame(self, job: Job) -> RawFrame:
-        frame = read_raw(job.photo.path, black=self.options.black, white=self.options.white)
-        return balanced(frame, self.options.wb)
+        """The frame that is metered where one ratio is for all."""
+        return read_first(job.scene, self.options)
 
-    def _restore(self, job: Job, reading: Future[_Read | None], writers: ThreadPoolExecutor) -> Future[Written]:
+    def _restore(self, job: Job, reading: Future[Read | None], writers: ThreadPoolExecutor) -> Future[Written]:
         """Run the network on one photo and hand the result to a writer; the future gives the photo's row."""
         began = time.monotonic()
         ready: Future[Written] = Future()
@@ -235,22 +224,38 @@ class _Run:
                 return ready
             if read.exists:
                 return writers.submit(self._only_sheet, job, read)
-            restored = self.restorer.photo(
-                read.frame,
-                read.ratio,
-                window=read.window,
-                keep_linear=writer_for(job.output).needs_linear,
-                between=self._between,
-            )
+            restored = self._network(job, read)
             refuse_black(restored.pixels, job.photo.path.name)
+            samples = self._samples(job, read, writers) if job.beside else None
         except Exception as error:  # decoders and devices raise what they like, and the other photos go on
             ready.set_result((failed_row(job, error), None))
             return ready
-        return writers.submit(self._write, job, read, restored, began)
+        return writers.submit(self._write, job, read, restored, samples, began)
 
-    def _write(self, job: Job, read: _Read, restored: Restored, began: float) -> Written:
+    def _network(self, job: Job, read: Read, noise: Noise | None = None) -> Restored:
+        return self.restorer.photo(
+            read.burst,
+            read.ratio,
+            window=read.window,
+            keep_linear=writer_for(job.output).needs_linear,
+            noise=noise,
+            between=self._between,
+        )
+
+    def _samples(self, job: Job, read: Read, writers: ThreadPoolExecutor) -> SampleWriter:
+        """Draw the hypotheses one after another, each written while the next is computed."""
+        options = self.options.samples
+        lines = recorded(read, self.weights.name, self.options)
+        written = SampleWriter(job.beside, read.frame, lines, options, self.options.writer, writers)
+        for number in range(1, options.count + 1):
+            noise = self.restorer.noise(read.frame, options.generator(number), options.temperature)
+            written.add(self._network(job, read, noise))
+        return written
+
+    def _write(self, job: Job, read: Read, restored: Restored, samples: SampleWriter | None, began: float) -> Written:
         try:
-            picture = finished(read.frame, restored, self._recorded(read))
+            notes = samples.finish() if samples else []
+            picture = finished(read.frame, restored, recorded(read, self.weights.name, self.options))
             make_folder(job.output.parent)
             write_picture(job.output, picture, self.options.writer)
         except Exception as error:
@@ -265,18 +270,23 @@ class _Run:
             width=width,
             height=height,
             seconds=round(time.monotonic() - began, 3),
-            notes=[*read.frame.notes, *batch_note(restored.batch, self.restorer.batch)],
+            notes=[
+                *read.notes,
+                *frames_note(len(read.burst.frames), self.restorer.traits.max_frames),
+                *batch_note(restored.batch, self.restorer.batch),
+                *notes,
+            ],
         )
         return row, self._thumbnails(f"{job.photo.path.name}  x{read.ratio:.3g}", read, picture.pixels)
 
-    def _only_sheet(self, job: Job, read: _Read) -> Written:
+    def _only_sheet(self, job: Job, read: Read) -> Written:
         """A photo that is skipped is on the sheet all the same, with the picture that is there if it can be read."""
         result = None
         with suppress(LowlightError):  # a linear DNG, or no picture any more
             result = read_picture(job.output)
         return make_row(job, "skipped", notes=[EXISTS]), self._thumbnails(job.photo.path.name, read, result)
 
-    def _thumbnails(self, label: str, read: _Read, result: Pixels | None) -> Thumbnails | None:
+    def _thumbnails(self, label: str, read: Read, result: Pixels | None) -> Thumbnails | None:
         if not self.sheets:
             return None
         try:
@@ -284,16 +294,6 @@ class _Run:
         except Exception as error:  # the picture is there, which is what counts
             logger.warning("%s is not on the contact sheet: %s", read.frame.path, error)
             return None
-
-    def _ratio(self, frame: RawFrame) -> tuple[float, str]:
-        """How much to amplify this frame, and where that comes from."""
-        if self.same_ratio is not None:
-            ratio, source = self.same_ratio, "same"
-        elif isinstance(self.options.ratio, str):
-            ratio, source = meter(frame), "auto"
-        else:
-            ratio, source = self.options.ratio, "given"
-        return ratio * 2.0**self.options.ev, source
 
     def _common_ratio(self) -> float | None:
         """The median, in stops, of what each photo would get; None where no photo can be read.
@@ -310,11 +310,3 @@ class _Run:
                 stops.append(math.log2(meter(self._frame(job))))
         self.on_meter(len(self.jobs), len(self.jobs))
         return 2.0 ** statistics.median(stops) if stops else None
-
-    def _recorded(self, read: _Read) -> tuple[str, ...]:
-        lines = [f"lowlight {__version__}", f"weights {self.weights.name}", f"ratio {read.ratio:.6g} ({read.source})"]
-        if self.options.wb != "camera":
-            lines.append(f"white balance {read.frame.wb_source}")
-        if self.options.restorer.strength < 1:
-            lines.append(f"strength {self.options.restorer.strength:g}")
-        return tuple(lines)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lowlight.core.errors import UsageError
 from lowlight.restorer import RestorerOptions
+from lowlight.workflows.enhancing.samples import SampleOptions
 from lowlight.writers import WriterOptions
 
 BALANCES = ("camera", "auto", "daylight")
@@ -33,6 +34,7 @@ class EnhanceOptions:
     contact_sheet: bool = False
     jobs: int = 1  # threads reading, and as many writing
     device: str = "auto"
+    samples: SampleOptions = field(default_factory=SampleOptions)
     restorer: RestorerOptions = field(default_factory=RestorerOptions)
     writer: WriterOptions = field(default_factory=WriterOptions)
 

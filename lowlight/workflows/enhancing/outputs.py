@@ -22,13 +22,13 @@ SHORTEST_CUT_NAME = 190  # bytes: a longer name may have been cut in the tempora
 SAFE_AGE_S = 24 * 3600.0
 
 
-def plan_outputs(photos: list[Photo], out: Path, suffix: str) -> list[Path]:
+def plan_outputs(photos: list[Photo], out: Path, suffix: str, others: Iterable[Photo] = ()) -> list[Path]:
     """An output path for each photo below `out`; a single photo may name its file.
 
     Photos whose outputs would share a name (`a.nef` and `a.dng`, or `a.nef` of two folders) are told apart: first by
     keeping the RAW suffix in the name, then by the name of the folder they were found in, then by a number. Names
-    that differ only in case count as the same, since many disks hold them so. The place of an input is no place for
-    an output.
+    that differ only in case count as the same, since many disks hold them so. The place of an input, or of `others`
+    that are read, is no place for an output.
     """
     if is_file_name(out):
         if len(photos) != 1:
@@ -40,7 +40,7 @@ def plan_outputs(photos: list[Photo], out: Path, suffix: str) -> list[Path]:
         lambda photo: photo.relative.with_name(photo.relative.name + suffix),
         lambda photo: photo.relative.with_name(f"{_root_name(photo)}-{photo.relative.name}{suffix}"),
     )
-    inputs = {_place(photo.path) for photo in photos}
+    inputs = {_place(photo.path) for photo in (*photos, *others)}
     names = [out / forms[0](photo) for photo in photos]
     for form in forms[1:]:
         counts = Counter(_place(name) for name in names)
@@ -91,6 +91,19 @@ def _place(path: Path) -> str:
 @functools.lru_cache(maxsize=64)
 def _real_folder(folder: str) -> str:
     return os.path.realpath(folder)
+
+
+def all_exist(outputs: Iterable[Path], inputs: Iterable[Path], *, overwrite: bool) -> bool:
+    """Whether all outputs are there and may stay; `OutputError` where one is an input or cannot be written."""
+    outputs = list(outputs)
+    there = [output for output in outputs if os.path.exists(output)]
+    for path in inputs:
+        if os.path.exists(path) and any(os.path.samefile(output, path) for output in there):
+            raise OutputError(f"{path} would be overwritten by its own result; name another place")
+    if len(there) == len(outputs) and not overwrite:
+        return True
+    check_writable(outputs[0].parent)
+    return False
 
 
 def check_writable(folder: Path) -> None:

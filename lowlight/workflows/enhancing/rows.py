@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from lowlight.core.errors import LowlightError
 from lowlight.workflows.enhancing.inputs import Photo
+from lowlight.workflows.enhancing.scenes import Scene
 
 logger = logging.getLogger(__name__)
 
@@ -13,18 +14,25 @@ Row = dict[str, Any]
 
 
 class Job(NamedTuple):
-    """A photo and where its picture goes."""
+    """A scene, where its picture goes, and where what is written beside it goes: samples, and last their spread."""
 
-    photo: Photo
+    scene: Scene
     output: Path
+    beside: tuple[Path, ...] = ()
+
+    @property
+    def photo(self) -> Photo:
+        """The photo that names the picture."""
+        return self.scene.first
 
 
 def make_row(job: Job, status: str, **known: Any) -> Row:
     """A row with all its keys; what is not given is None."""
     unknown = dict.fromkeys(("ratio", "ratio_source", "batch", "width", "height", "seconds"))
     output = None if job.photo.problem else str(job.output)
-    row: Row = {"file": str(job.photo.path), "output": output, "status": status}
-    return {**row, **unknown, "notes": [], "error": None, **known}
+    beside = [] if job.photo.problem else [str(path) for path in job.beside]
+    row: Row = {"file": str(job.photo.path), "frames": job.scene.names, "output": output, "samples": beside}
+    return {**row, "status": status, **unknown, "notes": list(job.scene.notes), "error": None, **known}
 
 
 def failed_row(job: Job, error: BaseException) -> Row:
@@ -41,3 +49,8 @@ def failed_row(job: Job, error: BaseException) -> Row:
 def batch_note(used: int, asked: int) -> list[str]:
     """What to say where fewer tiles than asked for fitted into memory."""
     return [f"Memory ran out with {asked} tiles at a time; {used} were used."] if used < asked else []
+
+
+def frames_note(used: int, most: int) -> list[str]:
+    """What to say where a network of sets gets more frames than it was made for."""
+    return [f"{used} frames were fused, though these weights were made for at most {most}."] if used > most > 1 else []

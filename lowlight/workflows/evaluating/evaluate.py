@@ -170,7 +170,7 @@ def version_rows(reports: Sequence[Report], groups: Mapping[str, Sequence[int]])
 
 
 def _about(settings: dict[str, Any]) -> dict[str, Any]:
-    keys = ("name", "model", "objective", "strategy", "chosen_on_test", "chosen")
+    keys = ("name", "model", "preset", "objective", "strategy", "chosen_on_test", "chosen")
     return {key: settings.get(key) for key in keys}
 
 

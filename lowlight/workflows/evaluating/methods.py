@@ -124,6 +124,7 @@ def _network(options: EvaluateOptions, loaded: _Loaded, list_sha256: str | None)
         "weights_sha256": loaded.sha256,
         "model": header["model"],
         "config": header["config"],
+        "preset": header.get("trained", {}).get("preset"),
         "objective": header.get("trained", {}).get("objective"),
         "objective_options": header.get("trained", {}).get("objective_options"),
         **chosen_on(header, list_sha256),

@@ -12,8 +12,9 @@ from lowlight.ops.resize import mean_of_blocks
 from lowlight.ops.tiling import TileGrid
 from lowlight.raw.bayer import origin_padding, packed_size
 from lowlight.raw.develop import develop
-from lowlight.restorer import Restorer, TileSource
+from lowlight.restorer import Restorer
 from lowlight.tile_batches import BatchRunner
+from lowlight.tile_source import TileSource
 from lowlight.workflows.evaluating.scoring import Pixels
 
 

@@ -15,12 +15,13 @@ import torch
 
 from lowlight.core.errors import LowlightError, OutputError, UsageError
 from lowlight.core.photo import RawFrame
-from lowlight.data.alignment import Alignment, align, block_side, light_blocks, measured_gain, truth_light
+from lowlight.data.alignment import Alignment, align, light_blocks, measured_gain, truth_light
 from lowlight.data.cache import PairCache, is_cache, open_cache
 from lowlight.data.pairs import PairRow, fit_truth, ratio_from_exposures, read_truth
 from lowlight.data.sid import Burst, choose_rows, exposure_ratio, open_pairs, parse_name
 from lowlight.ops.color import LUMA, apply_matrix
 from lowlight.ops.exposure import packed_to_rgb
+from lowlight.ops.registration import block_side
 from lowlight.ops.resize import mean_of_blocks
 from lowlight.raw.bayer import pack
 from lowlight.raw.exif import read_metadata

@@ -4,19 +4,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from lowlight.core.config import from_dict, read_toml, to_dict
 from lowlight.core.errors import ConfigError
-from lowlight.data import DATASETS
-from lowlight.models import model_config
-from lowlight.objectives import build_objective
+from lowlight.data import DATASETS, require_kind
+from lowlight.models import build_model, model_config
+from lowlight.objectives import build_objective, require_fit
 from lowlight.workflows.training.presets import find_preset
 
 Schedule = Literal["constant", "cosine", "milestone"]
+Optimiser = Literal["adamw", "adam", "adamax"]
 TRAINING_PRECISIONS = ("auto", "fp32", "bf16")
 BUDGETS = ("steps", "minutes", "epochs")  # a run has exactly one
 
 # What a resumed run may change: where and how long it computes, and how often it reports.
 FREE_ON_RESUME = (
+    "preset",
     "model.start_from",
     "data.path",
     "data.validation",
@@ -58,29 +62,35 @@ class DataSection:
     """What is learned from, and what is only looked at."""
 
     name: str = "synthetic"
-    path: Path = Path("photos")  # a folder of photos or a packed file
-    validation: Path | None = None  # a manifest of real pairs, or a packed file that holds some
+    path: Path = Path("photos")  # a folder of photos, pictures or pairs, or a packed file
+    # A manifest of real pairs, or a packed file that holds some. Of pictures a folder; None: the same, its other split.
+    validation: Path | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserSection:
-    """Adam and its schedule. Rates are per step; fractions are of the whole run."""
+    """Adam or one of its kin, and its schedule. Rates are per step; fractions are of the whole run."""
 
+    name: Optimiser = "adamw"  # adam: weight decay is part of the gradient; adamax: scaled by the largest gradients
     learning_rate: float = 1e-4
+    eps: float = 1e-8  # added to what the gradient is divided by
     weight_decay: float = 0.0
     batch: int = 5
     schedule: Schedule = "constant"
     milestone: float = 0.5  # of the run: where the milestone schedule divides the rate by 10
+    final: float = 0.0  # fraction of the rate that the cosine schedule ends at
     warmup_steps: int = 0
     clip_norm: float = 0.0  # largest gradient norm; 0: no clipping
     ema: float = 0.0  # decay of the averaged weights; 0: none
 
     def __post_init__(self) -> None:
         _check("learning_rate", self.learning_rate, "above 0", self.learning_rate > 0)
+        _check("eps", self.eps, "above 0", self.eps > 0)
         _check("weight_decay", self.weight_decay, "at least 0", self.weight_decay >= 0)
         _check("batch", self.batch, "at least 1", self.batch >= 1)
         _check("milestone", self.milestone, "from 0 to 1", 0 <= self.milestone <= 1)
+        _check("final", self.final, "from 0 to 1", 0 <= self.final <= 1)
         _check("warmup_steps", self.warmup_steps, "at least 0", self.warmup_steps >= 0)
         _check("clip_norm", self.clip_norm, "at least 0", self.clip_norm >= 0)
         _check("ema", self.ema, "from 0 to below 1", 0 <= self.ema < 1)
@@ -100,7 +110,7 @@ class RunSection:
     checkpoint_every: int = 500  # steps
     log_every: int = 20  # steps
     keep_last: int = 0  # of how many last epochs the weights are kept, each in a file of its own
-    keep_posterior: bool = False  # whether weights files hold the posterior encoder too, for studying it
+    keep_posterior: bool = False  # whether weights files hold the encoder too; those of image models always do
 
     def __post_init__(self) -> None:
         if sum(getattr(self, name) is not None for name in BUDGETS) != 1:
@@ -120,6 +130,7 @@ class RunSection:
 class TrainConfig:
     """One training run."""
 
+    preset: str = ""  # the one it was made from, for whoever reads the weights' header
     model: ModelSection = field(default_factory=ModelSection)
     objective: ObjectiveSection = field(default_factory=ObjectiveSection)
     data: DataSection = field(default_factory=DataSection)
@@ -132,15 +143,23 @@ class TrainConfig:
 
 
 def resolve(values: dict[str, Any]) -> TrainConfig:
-    """Build a run from plain values, with every section checked and every option filled in."""
+    """Build a run from plain values, with every section checked and every option filled in.
+
+    An objective or a dataset that the model cannot be trained with is refused.
+    """
     config = from_dict(TrainConfig, values, "the training configuration")
     full = to_dict(config)
-    full["model"]["options"] = to_dict(model_config(config.model.name, config.model.options))
+    model_options = model_config(config.model.name, config.model.options)
+    full["model"]["options"] = to_dict(model_options)
     objective = build_objective(config.objective.name, config.objective.options)
     full["objective"]["options"] = to_dict(objective.config)
     dataset = DATASETS[config.data.name]
     options = from_dict(dataset.config, config.data.options, f"options of dataset {config.data.name}")
     full["data"]["options"] = to_dict(options)
+    with torch.device("meta"):
+        model: Any = build_model(config.model.name, model_options)
+    require_fit(config.objective.name, model, config.model.name)
+    require_kind(config.data.name, model.traits, config.model.name)
     return from_dict(TrainConfig, full, "the training configuration")
 
 
@@ -149,7 +168,7 @@ def load_config(path: Path | None, overrides: dict[str, Any], preset: str | None
 
     A key overridden by None is unset. A layer that names a budget (steps, minutes or epochs) unsets the others below.
     """
-    values = read_toml(find_preset(preset)) if preset else {}
+    values = {**read_toml(find_preset(preset)), "preset": preset} if preset else {}
     if path:
         values = _laid_over(values, read_toml(path))
     return resolve(_laid_over(values, overrides))

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from lowlight.core.errors import LowlightError
-from lowlight.core.restoration import Batch, RestorationModel
-from lowlight.objectives import Objective
+from lowlight.core.restoration import Batch
+from lowlight.objectives import Model, Objective
 from lowlight.workflows.training.compute import batch_on, seeded
-from lowlight.workflows.training.config import TrainConfig
+from lowlight.workflows.training.config import OptimiserSection, TrainConfig
 from lowlight.workflows.training.schedules import averaging, rate_factor
 from lowlight.workflows.training.team import Team, shared_dropout
 
@@ -32,12 +32,7 @@ class Learner:
         self.seed, self.rates = config.run.seed, rates
         self.model, self.objective, self.device, self.dtype, self.team = model, objective, device, dtype, team
         self.parameters = list(model.parameters())
-        self.optimiser = torch.optim.AdamW(
-            self.parameters,
-            lr=rates.learning_rate,
-            weight_decay=rates.weight_decay,
-            fused=device.type != "mps",
-        )
+        self.optimiser = build_optimiser(rates, self.parameters, device)
         self.average = AveragedModel(model, multi_avg_fn=averaging(rates.ema)) if rates.ema else None
 
     @property
@@ -59,7 +54,7 @@ class Learner:
         try:
             with seeded(seed, self.device), autocast, shared_dropout(self.model, batch.share):
                 generator = torch.Generator().manual_seed(seed)
-                model = cast(RestorationModel, self.model)
+                model = cast(Model, self.model)
                 loss = self.objective(model, batch_on(batch, self.device), progress, generator)
             (loss.total * weight).backward()  # type: ignore[no-untyped-call]
         except torch.OutOfMemoryError as error:
@@ -103,6 +98,17 @@ class Learner:
         self.optimiser.load_state_dict(state["optimiser"])
         if self.average:
             self.average.load_state_dict(state["average"])
+
+
+def build_optimiser(
+    rates: OptimiserSection, parameters: list[nn.Parameter], device: torch.device
+) -> torch.optim.Optimizer:
+    """Make the optimiser that a run's section names, in one kernel for all parameters where there is one."""
+    common: dict[str, Any] = {"lr": rates.learning_rate, "eps": rates.eps, "weight_decay": rates.weight_decay}
+    if rates.name == "adamax":
+        return torch.optim.Adamax(parameters, **common)
+    kind = torch.optim.Adam if rates.name == "adam" else torch.optim.AdamW
+    return kind(parameters, **common, fused=device.type != "mps")
 
 
 def _scalar(value: Tensor) -> Tensor:

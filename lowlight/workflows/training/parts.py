@@ -1,9 +1,9 @@
 """The parts of a training run, made from its configuration."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,8 +16,7 @@ from lowlight.data.cache import is_cache, open_cache
 from lowlight.data.packed_set import packed_pair_readers
 from lowlight.data.pairs import Pair, load_pair
 from lowlight.data.sid import open_pairs
-from lowlight.models import build_model, model_config
-from lowlight.models.options import RawModelOptions
+from lowlight.models import build_model, current_name, model_config
 from lowlight.objectives import build_objective
 from lowlight.workflows.training.config import TrainConfig
 
@@ -84,17 +83,17 @@ def _fit_to_objective(model: nn.Module, config: TrainConfig) -> nn.Module:
     return model
 
 
-def _start_from(model: nn.Module, options: RawModelOptions, path: Path) -> None:
+def _start_from(model: nn.Module, options: Any, path: Path) -> None:
     """Take the weights of a file into a fresh network; an encoder the file lacks stays as it was drawn."""
     other, header = load_weights(path)
-    # How a network was first drawn does not matter to one that has been trained.
-    theirs = replace(model_config(header["model"], header["config"]), init=options.init)
+    theirs = model_config(current_name(header["model"]) or "", header["config"])
     if type(theirs) is not type(options):
         raise ConfigError(f"{path} is for model {header['model']}, another network than this run's")
     ours, found = to_dict(options), to_dict(theirs)
-    for key, value in ours.items():
-        if found[key] != value:
+    for key in ours:
+        # How a network was first drawn does not matter to one that has been trained.
+        if key != "init" and found.get(key) != ours[key]:
             raise ConfigError(
-                f"{path} has {key} {found[key]!r} and this run's model {value!r}; start from matching weights"
+                f"{path} has {key} {found.get(key)!r} and this run's model {ours[key]!r}; start from matching weights"
             )
     model.load_state_dict(other.state_dict(), strict=False)

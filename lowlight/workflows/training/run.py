@@ -14,21 +14,19 @@ from torch import Tensor, nn
 from lowlight.checkpoint import read_header, save_state
 from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.errors import ConfigError, LowlightError, WeightsError
-from lowlight.core.restoration import Batch, RestorationModel
+from lowlight.core.restoration import Batch
 from lowlight.data import Source
-from lowlight.data.pairs import list_sha256
 from lowlight.objectives import Objective, build_objective
 from lowlight.report.curves import curves_svg
-from lowlight.restorer import Restorer, RestorerOptions
-from lowlight.workflows.evaluating.validation import mean_scores, score_pair
 from lowlight.workflows.training.board import Board
 from lowlight.workflows.training.compute import fast_kernels, one_thread_ahead
 from lowlight.workflows.training.config import TrainConfig
 from lowlight.workflows.training.learner import Learner
 from lowlight.workflows.training.log import TrainingLog
-from lowlight.workflows.training.parts import epoch_steps, fresh_model, open_source, open_validation, plan_model
+from lowlight.workflows.training.parts import epoch_steps, fresh_model, open_source, plan_model
 from lowlight.workflows.training.stopping import StopFlag
 from lowlight.workflows.training.team import Team
+from lowlight.workflows.training.validating import open_validation_of
 from lowlight.workflows.training.weights_files import BEST, LAST, Standing, WeightsFiles
 from lowlight.writers.atomic import replacing
 
@@ -48,6 +46,7 @@ class Progress:
     skipped: int  # steps so far
     loss: float | None = None  # of this step; None where it was skipped
     scores: dict[str, float] | None = None  # of the last validation
+    decisive: str | None = None  # which of the scores decides what the best weights are
     steps: int | None = None  # of the whole run, where that is known
 
 
@@ -64,23 +63,22 @@ class Run:
         self.objective: Objective = build_objective(config.objective.name, config.objective.options)
         model = fresh_model(config, start=fresh)
         model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        assert isinstance(model, RestorationModel)
         # Other accelerators lack some of the random draws a sensor needs.
         self.source: Source = open_source(config, model, self.device if self._cuda else torch.device("cpu"))
-        self.pairs = open_validation(config.data.validation)
+        self.validation = open_validation_of(config)
         self.learner = Learner(config, model, self.objective, self.device, self.dtype, self.team)
         self.epoch_steps = epoch_steps(self.source, config.optimiser.batch)
         folder.mkdir(parents=True, exist_ok=True)
-        self.files = WeightsFiles(folder, config, self.objective, self.source.describe())
+        facts = {"data": self.source.describe(), "precision": str(self.dtype).removeprefix("torch.")}
+        self.files = WeightsFiles(folder, config, self.objective, facts)
         self.log = TrainingLog(folder / LOG)
         self.board: Board | None = None
         self.step = 0
         self.elapsed_s = 0.0
         self.skipped = 0
-        self.best_psnr = -math.inf
+        self.best: float | None = None  # of the numbers that decide
         self.validated_at = 0  # step
         self.scores: dict[str, float] | None = None
-        self.chosen_on = ""  # hash of the pairs that were scored
         self.window: list[dict[str, float]] = []  # losses since the last row of the log
 
     @property
@@ -179,10 +177,11 @@ class Run:
     def _standing(self, parts: dict[str, float] | None) -> Progress:
         loss = parts["loss"] if parts else None
         fraction = min(self._progress(), 1.0)
-        return Progress(self.step, fraction, self.elapsed_s, self.skipped, loss, self.scores, self.steps)
+        decisive = self.validation.decisive(self.scores) if self.scores else None
+        return Progress(self.step, fraction, self.elapsed_s, self.skipped, loss, self.scores, decisive, self.steps)
 
     def _reached(self) -> Standing:
-        return Standing(self.step, self.elapsed_s / 60, self.skipped)
+        return Standing(self.step, self.elapsed_s / 60, self.skipped, self.step // self.epoch_steps)
 
     def weights(self) -> dict[str, Tensor]:
         """Give the state dict to ship: averaged where averaging is on."""
@@ -190,26 +189,22 @@ class Run:
 
     @torch.no_grad()
     def validate(self, stopped: StopFlag) -> None:
-        """Score the real pairs on full frames; keep the weights where they are the best so far.
+        """Score the validation data; keep the weights where they are the best so far.
 
         A signal abandons it, and a resumed run begins it again. What cannot be scored ends no training.
         """
         began_s = time.monotonic()
-        scores = {}
-        if self.pairs and self.team.leads:
+        scores: dict[str, float] = {}
+        about: dict[str, Any] = {}
+        if self.validation and self.team.leads:
             # A second network on the same tensors: the first stays in training.
             twin = plan_model(self.config)
             twin.load_state_dict(self.weights(), assign=True)
-            options = RestorerOptions(precision=self.config.run.precision)
             try:
-                restorer = Restorer(twin, options, self.device)
-                rows = []
-                for read in self.pairs:
-                    if stopped:
-                        return
-                    rows.append(score_pair(restorer, read()))
-                scores = mean_scores(rows)
-                self.chosen_on = list_sha256((row.scene, row.dark) for row in rows)
+                scored = self.validation.score(twin, self.device, stopped)
+                if scored is None:
+                    return
+                scores, about = scored
             except LowlightError as error:
                 logger.warning("step %d cannot be validated: %s", self.step, error)
                 self._append({"validation_error": str(error)})
@@ -218,12 +213,18 @@ class Run:
             return
         self.scores = scores
         seconds = round(time.monotonic() - began_s, 2)
-        self._append({"validation": scores, "pairs": len(self.pairs), "seconds": seconds})
+        self._append({"validation": scores, self.validation.noun: len(self.validation), "seconds": seconds})
         logger.info("step %d: %s", self.step, ", ".join(f"{key} {value:.4f}" for key, value in scores.items()))
-        if scores.get("psnr", -math.inf) > self.best_psnr:
-            self.best_psnr = scores["psnr"]
-            chosen = {"pairs": len(self.pairs), "list_sha256": self.chosen_on}
-            self.files.write(BEST, self.weights(), self._reached(), {**scores, **chosen})
+        decisive = self.validation.decisive(scores)
+        if decisive and self._is_better(scores[decisive]):
+            self.best = scores[decisive]
+            self.files.write(BEST, self.weights(), self._reached(), {**scores, **about})
+
+    def _is_better(self, value: float) -> bool:
+        """Whether a number that decides is better than the best so far."""
+        if self.best is None or not math.isfinite(self.best):
+            return math.isfinite(value)
+        return value > self.best if self.validation.highest else value < self.best
 
     def save(self) -> None:
         """Write the resume state, the last weights and the loss curves."""
@@ -233,7 +234,7 @@ class Run:
             "step": self.step,
             "elapsed_s": self.elapsed_s,
             "skipped": self.skipped,
-            "best_psnr": self.best_psnr,
+            "best": self.best,
             "validated_at": self.validated_at,
             "scores": self.scores,
             "window": self.window,
@@ -257,7 +258,8 @@ class Run:
         try:
             self.learner.load_state(state)
             self.step, self.elapsed_s = state["step"], state["elapsed_s"]
-            self.skipped, self.best_psnr = state["skipped"], state["best_psnr"]
+            self.skipped = state["skipped"]
+            self.best = state["best"] if "best" in state else state["best_psnr"]  # as it was called before
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise WeightsError(f"{self.folder / STATE} does not fit this run; start the run anew") from error
         # States from before these keys were written right in front of a validation.
@@ -265,7 +267,9 @@ class Run:
         self.scores = state.get("scores")
         self.window = state.get("window", [])
         # A killed run may have found better weights after its last state.
-        self.best_psnr = max(self.best_psnr, _recorded_psnr(self.folder / BEST))
+        recorded = self._recorded()
+        if recorded is not None and self._is_better(recorded):
+            self.best = recorded
 
     def _log_window(self, waiting: float) -> None:
         row: dict[str, Any] = {"skipped": self.skipped, "data_share": round(waiting, 4)}
@@ -283,9 +287,10 @@ class Run:
         if self.board:
             self.board.add(row)
 
-
-def _recorded_psnr(path: Path) -> float:
-    try:
-        return float(read_header(path)["scores"]["validation"]["psnr"])
-    except (WeightsError, KeyError, TypeError):
-        return -math.inf
+    def _recorded(self) -> float | None:
+        """The number that made the best weights in the folder the best, None where it has none."""
+        try:
+            scores = read_header(self.folder / BEST)["scores"]["validation"]
+            return float(scores[self.validation.decisive(scores)])
+        except (WeightsError, KeyError, TypeError, StopIteration):
+            return None

@@ -16,7 +16,7 @@ def rate_factor(rates: OptimiserSection, progress: float, step: int) -> float:
     """By how much the learning rate is multiplied at `step` (from 0), with `progress` in [0, 1] of the run done."""
     factor = 1.0
     if rates.schedule == "cosine":
-        factor = 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
+        factor = rates.final + (1 - rates.final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
     elif rates.schedule == "milestone" and progress >= rates.milestone:
         factor = MILESTONE_FACTOR
     if step < rates.warmup_steps:

@@ -17,10 +17,11 @@ from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.config import read_toml, to_dict, to_toml
 from lowlight.core.errors import ConfigError, InterruptedRunError
 from lowlight.workflows.training.config import TrainConfig, first_difference, load_config, resolve
-from lowlight.workflows.training.parts import epoch_steps, open_source, open_validation, plan_model
+from lowlight.workflows.training.parts import epoch_steps, open_source, plan_model
 from lowlight.workflows.training.run import STATE, Run, Watcher
 from lowlight.workflows.training.stopping import stop_on_signal
 from lowlight.workflows.training.team import Team, join_team
+from lowlight.workflows.training.validating import open_validation_of
 from lowlight.workflows.training.weights_files import BEST, LAST, epoch_files
 
 logger = logging.getLogger(__name__)
@@ -76,16 +77,19 @@ class Summary:
 
     model: str
     parameters: int  # that are trained
-    photos: int
+    items: int
+    noun: str  # of the items: photos or images
     epoch_steps: int
-    pairs: int
+    validation: int  # how many things validate
+    validation_noun: str  # of them: pairs or images
     device: str
     precision: str
 
     def __str__(self) -> str:
         return (
-            f"{self.model}: {self.parameters / 1e6:.2f} M parameters, {self.photos} photos, "
-            f"{self.epoch_steps} steps an epoch, {self.pairs} validation pairs, {self.device}, {self.precision}"
+            f"{self.model}: {self.parameters / 1e6:.2f} M parameters, {self.items} {self.noun}, "
+            f"{self.epoch_steps} steps an epoch, {self.validation} validation {self.validation_noun}, "
+            f"{self.device}, {self.precision}"
         )
 
 
@@ -95,12 +99,16 @@ def summarise(config: TrainConfig) -> Summary:
     precision = choose_precision(config.run.precision, device)
     model = plan_model(config)
     source = open_source(config, model, torch.device("cpu"))
+    about, validation = source.describe(), open_validation_of(config)
+    noun = "images" if "images" in about else "photos"
     return Summary(
         model=config.model.name,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        photos=int(source.describe().get("photos", 0)),
+        items=int(about.get(noun, 0)),
+        noun=noun,
         epoch_steps=epoch_steps(source, config.optimiser.batch),
-        pairs=len(open_validation(config.data.validation)),
+        validation=len(validation),
+        validation_noun=validation.noun,
         device=str(device),
         precision=str(precision).removeprefix("torch."),
     )

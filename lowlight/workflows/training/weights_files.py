@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lowlight.checkpoint import save_weights
 from lowlight.core.config import to_dict
-from lowlight.models import model_config
+from lowlight.models import MODELS, model_config
 from lowlight.objectives import Objective
 from lowlight.workflows.training.config import TrainConfig
 
@@ -27,13 +28,17 @@ class Standing:
     step: int
     minutes: float
     skipped: int
+    epochs: int  # whole ones
 
 
 class WeightsFiles:
-    """Writes weights into a run's folder with a header that says what made them."""
+    """Writes weights into a run's folder with a header that says what made them.
 
-    def __init__(self, folder: Path, config: TrainConfig, objective: Objective, data: dict[str, Any]) -> None:
-        self.folder, self.config, self.objective, self.data = folder, config, objective, data
+    `facts` is what the header tells of the run beside its configuration: the data, the number format.
+    """
+
+    def __init__(self, folder: Path, config: TrainConfig, objective: Objective, facts: dict[str, Any]) -> None:
+        self.folder, self.config, self.objective, self.facts = folder, config, objective, facts
 
     def write(
         self, name: str, state: dict[str, Tensor], standing: Standing, scores: dict[str, Any] | None = None, **more: Any
@@ -41,18 +46,27 @@ class WeightsFiles:
         """Write a state dict to the file called `name`; `more` is recorded beside how it was trained."""
         config = self.config
         trained = {
-            "data": self.data,
+            "dataset": config.data.name,
+            **self.facts,
             "objective": self.objective.name,
             "objective_options": to_dict(self.objective.config),
             "steps": standing.step,
+            "epochs": standing.epochs,
             "minutes": round(standing.minutes, 1),
             "batch": config.optimiser.batch,
+            "learning_rate": config.optimiser.learning_rate,
             "seed": config.run.seed,
             "skipped_steps": standing.skipped,
             **more,
         }
+        if config.preset:
+            trained["preset"] = config.preset
         if config.model.start_from:
             trained["started_from"] = config.model.start_from.name
+        # Whole networks in fp32 where they are small: what scores them needs the encoder, and the data's options.
+        image = MODELS[config.model.name].kind == "image"
+        if image:
+            trained["dataset_options"] = config.data.options
         save_weights(
             self.folder / name,
             config.model.name,
@@ -60,7 +74,8 @@ class WeightsFiles:
             state,
             trained=trained,
             scores={"validation": scores} if scores else {},
-            with_posterior=config.run.keep_posterior and self.objective.uses_posterior,
+            dtype=torch.float32 if image else torch.float16,
+            with_posterior=(image or config.run.keep_posterior) and self.objective.uses_posterior,
         )
 
     def write_epoch(self, epoch: int, state: dict[str, Tensor], standing: Standing) -> None:

@@ -1,0 +1,196 @@
+"""`lowlight bench`: what a photo, a folder, a network and a training step cost on this machine."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lowlight.core.errors import UsageError
+
+WHAT, HOW = "What is measured", "How"
+
+
+def bench(
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Weights file instead of the default."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A model of `lowlight models` with random weights instead.")
+    ] = None,
+    upscale: Annotated[
+        int, typer.Option(min=1, max=2, help="Of --model: 1 gives packed size, 2 the sensor's full size.")
+    ] = 1,
+    megapixels: Annotated[
+        str,
+        typer.Option(metavar="MP,MP,...", help="Frame sizes; of a folder's photos the first.", rich_help_panel=WHAT),
+    ] = "12",
+    plain: Annotated[
+        bool,
+        typer.Option("--plain", help="A plain pipeline too, in turn with ours.", rich_help_panel=WHAT),
+    ] = False,
+    forward: Annotated[
+        bool,
+        typer.Option("--forward", help="The network alone, beside matrix products.", rich_help_panel=WHAT),
+    ] = False,
+    train: Annotated[
+        bool,
+        typer.Option("--train", help="Training steps, plain 32-bit and ours.", rich_help_panel=WHAT),
+    ] = False,
+    photos: Annotated[int, typer.Option(min=0, metavar="N", help="A folder of N photos.", rich_help_panel=WHAT)] = 0,
+    pieces: Annotated[
+        bool,
+        typer.Option("--pieces", help="Merging tiles, and PNG beside libpng.", rich_help_panel=WHAT),
+    ] = False,
+    curve: Annotated[
+        str | None,
+        typer.Option(
+            metavar="megapixels|photos|batch|frames",
+            help="Time and memory while one thing grows, instead of all else.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Runs of each; medians are shown.", rich_help_panel=HOW)] = 5,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            envvar="LOWLIGHT_STRATEGY",
+            help="baseline, faster1, faster2 or fastest: grid and merge as published.",
+            rich_help_panel=HOW,
+        ),
+    ] = "baseline",
+    batch: Annotated[
+        int | None, typer.Option(min=1, envvar="LOWLIGHT_BATCH", help="Tiles at a time.", rich_help_panel=HOW)
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of the network; without it all cores.", rich_help_panel=HOW)
+    ] = None,
+    device: Annotated[
+        str,
+        typer.Option(envvar="LOWLIGHT_DEVICE", help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=HOW),
+    ] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(envvar="LOWLIGHT_PRECISION", help="auto, fp32, bf16 or fp16.", rich_help_panel=HOW),
+    ] = "auto",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write every run as JSON; - is stdout.")
+    ] = None,
+) -> None:
+    """Measure seconds and memory on generated frames, and how far they are from this machine's limit.
+
+    Each measurement is a process of its own; the clock starts when the network is loaded. CPU seconds are the figure
+    to trust where other programs run, and rates on a CPU are per core.
+    """
+    from lowlight.workflows.benchmarking.benchmark import BenchConfig, run_benchmark
+
+    config = BenchConfig(
+        weights=weights,
+        model=model,
+        upscale=upscale,
+        megapixels=_sizes(megapixels),
+        device=device,
+        precision=precision,
+        strategy=strategy,
+        batch=batch,
+        threads=threads,
+        repeat=repeat,
+        photos=photos,
+        plain=plain,
+        forward=forward,
+        train=train,
+        pieces=pieces,
+        curve=curve,
+    )
+    result = run_benchmark(config, on_row=_show_run)
+    text = json.dumps(result, indent=1)
+    if str(json_file) == "-":
+        typer.echo(text)
+        return
+    if json_file is not None:
+        from lowlight.writers.atomic import replacing
+
+        with replacing(json_file) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+    _print_tables(result)
+
+
+def _sizes(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"the frame sizes are {text!r}; expected megapixels, as in 3,12") from None
+
+
+def _show_run(row: dict[str, Any]) -> None:
+    at = "" if row["at"] is None else f" {row['at']:g}"
+    typer.echo(f"{row['measure']}{at}, {row['side']}, run {row['run'] + 1}", err=True)
+
+
+# What a line of the summary may hold: how it is called on the terminal, its key, and how it is written.
+_FIGURES = (
+    ("seconds", "seconds", ".2f"),
+    ("CPU seconds", "cpu_seconds", ".2f"),
+    ("seconds a megapixel", "seconds_per_mp", ".3f"),
+    ("ms a tile", "seconds_per_tile", "ms"),
+    ("CPU ms a tile", "cpu_seconds_per_tile", "ms"),
+    ("seconds a step", "seconds_per_step", ".3f"),
+    ("CPU seconds a step", "cpu_seconds_per_step", ".3f"),
+    ("patches a second", "patches_per_second", ".2f"),
+    ("images a second", "images_per_second", ".3f"),
+    ("network busy", "network_busy", "%"),
+    ("peak MiB", "peak_mib", ".0f"),
+    ("MiB a megapixel", "mib_per_mp", ".1f"),
+    ("network, GFLOP/s", "gflops", ".0f"),
+    ("matrix rate, GFLOP/s", "limit_gflops", ".0f"),
+    ("share of it", "share_of_limit", "%"),
+    ("not the network", "not_network", "%"),
+    ("merge, CPU ms", "merge_cpu_ms", ".1f"),
+    ("16-bit PNG, CPU ms", "png_cpu_ms", ".1f"),
+    ("libpng level 6, CPU ms", "libpng_cpu_ms", ".0f"),
+    ("PNG faster than libpng", "png_faster", ".1f"),
+    ("PNG size of libpng's", "png_size", ".3f"),
+    ("times faster", "faster", ".2f"),
+    ("times less CPU", "faster_cpu", ".2f"),
+    ("of the memory", "memory", ".2f"),
+)
+
+
+def _print_tables(result: dict[str, Any]) -> None:
+    """One table for each measure: a line for each figure, a column for each side and size; stages last."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    told = ", ".join(f"{name} {value}" for name, value in result["machine"].items() if value is not None)
+    console.print(told, highlight=False, markup=False)
+    lines = result["summary"]
+    for measure in dict.fromkeys(line["measure"] for line in lines):
+        chosen = [line for line in lines if line["measure"] == measure]
+        table = Table(title=f"{measure}, medians of {chosen[0]['runs']}")
+        table.add_column("")
+        sides = {line["side"] for line in chosen}
+        for line in chosen:
+            at = "" if line["at"] is None else f"{line['at']:g}"
+            table.add_column(f"{line['side']} {at}".strip() if len(sides) > 1 or not at else at, justify="right")
+        for title, key, form in _FIGURES:
+            if any(line.get(key) is not None for line in chosen):
+                table.add_row(title, *(_written(line.get(key), form) for line in chosen))
+        for name in dict.fromkeys(name for line in chosen for name in line.get("stages", {})):
+            table.add_row(f"  {name}, s", *(_written(line["stages"].get(name), ".3f") for line in chosen))
+        console.print(table)
+
+
+def print_stages(seconds: dict[str, float], wall_s: float) -> None:
+    """Say on stderr where the time of a run went; stages of different threads overlap, so shares may pass 100 %."""
+    told = ", ".join(f"{name} {value:.2f} s ({100 * value / wall_s:.1f} %)" for name, value in seconds.items())
+    typer.echo(f"lowlight: {wall_s:.2f} s, of which {told or 'nothing was measured'}", err=True)
+
+
+def _written(value: float | None, form: str) -> str:
+    if value is None:
+        return "-"
+    if form == "%":
+        return f"{100 * value:.1f} %"
+    return f"{1e3 * value:.1f}" if form == "ms" else f"{value:{form}}"

@@ -1,0 +1,102 @@
+"""What `lowlight eval` does with weights of networks on finished pictures, such as digits."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from lowlight.core.errors import UsageError
+
+# What means something to such networks; the rest of the options is about RAW photos.
+OPTIONS = {"data", "weights", "split", "seed", "device", "json_file", "rows_files", "figures"}
+SPLITS = {"train": ("train",), "val": ("validation",), None: ("validation", "train")}
+
+
+def refuse_raw_options(context: typer.Context) -> None:
+    """Refuse options on the command line that say nothing about networks on pictures."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in OPTIONS and source is not None and source.name == "COMMANDLINE":
+            option = next(p.opts[-1] for p in context.command.params if p.name == name)
+            raise UsageError(f"{option} is about RAW photos, and these are weights of a network on pictures; leave it.")
+
+
+def evaluate_image_weights(
+    weights: Sequence[Path],
+    data: Path,
+    *,
+    split: str | None,
+    seed: int,
+    device: str,
+    json_file: Path | None,
+    rows_files: Sequence[Path],
+    figures: Path | None,
+) -> None:
+    """Score weights files or runs' folders on a folder of pictures, print and write what was asked for."""
+    if split not in SPLITS:
+        raise UsageError(f"there is no split {split!r} of these pictures; there are train and val")
+    from lowlight.report.tables import plain_rows_as_csv, plain_rows_as_jsonl
+    from lowlight.workflows.evaluating.evaluate import write_text
+    from lowlight.workflows.evaluating.image_models import draw_figures, evaluate_images
+
+    rows = evaluate_images(weights, data, seed=seed, splits=SPLITS[split], device=device)
+    text = json.dumps({"table": rows}, indent=2, ensure_ascii=False) + "\n"
+    for path in rows_files:
+        write_text(path, (plain_rows_as_csv if path.suffix.lower() == ".csv" else plain_rows_as_jsonl)(rows))
+    if str(json_file) == "-":
+        typer.echo(text, nl=False)
+    else:
+        if json_file is not None:
+            write_text(json_file, text)
+        _print_scores(rows)
+    if figures is not None:
+        for path in draw_figures(weights, data, figures, seed=seed):
+            typer.echo(path, err=str(json_file) == "-")
+
+
+def _print_scores(rows: Sequence[dict[str, Any]]) -> None:
+    """Print one line a network: its errors beside the published ones; then what else was measured."""
+    for title in dict.fromkeys(row["title"] for row in rows):
+        alike = [row for row in rows if row["title"] == title]
+        presets = ["preset"] if any(row["preset"] for row in alike) else []
+        numbers = ("epochs", "train", "published", "val", "published")
+        _print_table(title, ("network", *presets), numbers, [_cells(row, bool(presets)) for row in alike])
+        split = "validation" if "validation" in alike[0] else "train"
+        others = list(dict.fromkeys(name for row in alike for name in row[split] if name != row["measure"]))
+        if others:
+            lines = [[row["name"], *(_number(row[split].get(name)) for name in others)] for row in alike]
+            _print_table(f"Also measured, {split} images", ("network",), others, lines)
+    if any(row["chosen"] for row in rows):
+        typer.echo("* the best of several by its score on the validation images, which flatters it.")
+
+
+def _print_table(title: str, names: Sequence[str], numbers: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    for line in lines:
+        table.add_row(*map(Text, line))  # Text, not str: names of files must not be read as markup
+    Console().print(table)
+
+
+def _cells(row: dict[str, Any], with_preset: bool) -> list[str]:
+    measure, published = row["measure"], row.get("published", {})
+    epochs = row["trained"].get("epochs")
+    cells = [row["name"] + (" *" if row["chosen"] else ""), *([row["preset"] or "-"] if with_preset else [])]
+    cells.append("-" if epochs is None else str(epochs))
+    for split in ("train", "validation"):
+        cells += [_number(row.get(split, {}).get(measure)), _number(published.get(split))]
+    return cells
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

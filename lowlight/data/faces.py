@@ -1,0 +1,169 @@
+"""Faces: drawn ones whose glasses are known, with a twin that wears none, and photographs from a local folder.
+
+A drawn face is a backdrop, shoulders, hair, a shaded ellipse of skin with ears, brows, eyes, nose and mouth, and in
+some faces glasses: dark rims, a bridge, temples and slightly tinted lenses. All values are in the sRGB curve.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lowlight.core.errors import ConfigError, DataError
+from lowlight.core.restoration import Batch, ModelTraits
+from lowlight.data.digits import stream
+from lowlight.data.face_drawing import draw_face
+from lowlight.data.photos import HELD_OUT_SHARE, open_photos
+
+Split = Literal["train", "validation"]
+FaceArray = npt.NDArray[np.float32]
+_ORDER_STREAM, _FACE_STREAM, _HELD_OUT_STREAM = 11, 12, 13  # so that no two kinds of draws share a seed
+_KEPT_PX = 1 << 28  # pixels of faces kept in memory as bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class FacesConfig:
+    """Which faces train."""
+
+    count: int = 4000  # drawn faces
+    glasses_share: float = 0.4  # of drawn faces that wear glasses
+    photographs: bool = False  # faces from the photos of the folder, cropped and resized, instead of drawn ones
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ConfigError(f"count is {self.count}; expected at least 1 face")
+        if not 0 <= self.glasses_share <= 1:
+            raise ConfigError(f"glasses_share is {self.glasses_share}; expected 0 to 1")
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """A picture `[3, n, n]` in [0, 1]; where it is known, the same face without glasses, and where these differ.
+
+    `mask [n, n]` is bool; without glasses it is all False and the twin is the picture.
+    """
+
+    picture: Tensor
+    twin: Tensor | None = None
+    mask: Tensor | None = None
+
+
+class FaceSource:
+    """Training batches of faces: every face once an epoch, in an order that (seed, epoch) gives; there are no frames.
+
+    `faces` draws or reads one face by its number; what was read is kept as bytes.
+    """
+
+    def __init__(
+        self,
+        faces: Callable[[int], Face],
+        count: int,
+        about: dict[str, Any],
+        batch: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        if not 1 <= batch <= count:
+            raise DataError(f"a batch of {batch} cannot be made from {count} faces; choose 1 to {count}")
+        self.faces, self.count, self.about, self.size, self.seed = faces, count, about, batch, seed
+        self.device = device
+        self.steps_per_epoch = count // batch
+        self._order: tuple[int, list[int]] | None = None
+        self._kept: dict[int, Tensor] = {}
+
+    def batch(self, step: int) -> Batch:
+        """Training items of one step."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        chosen = self._order_of(epoch)[place * self.size : (place + 1) * self.size]
+        return face_batch(torch.stack([self._picture(index) for index in chosen]).to(self.device))
+
+    def describe(self) -> dict[str, Any]:
+        """What a weights file should record of the data."""
+        return {"name": "faces", **self.about}
+
+    def _picture(self, index: int) -> Tensor:
+        if index not in self._kept:
+            pixels = (self.faces(index).picture * 255 + 0.5).to(torch.uint8)
+            if (len(self._kept) + 1) * pixels.numel() > 3 * _KEPT_PX:
+                return pixels.float() / 255
+            self._kept[index] = pixels
+        return self._kept[index].float() / 255
+
+    def _order_of(self, epoch: int) -> list[int]:
+        if self._order is None or self._order[0] != epoch:
+            order = torch.randperm(self.count, generator=stream(self.seed, _ORDER_STREAM, epoch))
+            self._order = (epoch, order.tolist())
+        return self._order[1]
+
+
+def face_batch(pictures: Tensor) -> Batch:
+    """Put pictures `[B, 3, n, n]` into a batch without frames."""
+    count, _, height, width = pictures.shape
+    return Batch(pictures.new_empty(count, 0, 3, height, width), pictures, pictures.new_empty(count, 0))
+
+
+def drawn_face(index: int, side_px: int, glasses_share: float = 0.4, split: Split = "train") -> Face:
+    """Draw the face with a number; the same numbers give the same face, and no validation face is a training one."""
+    kind = _FACE_STREAM if split == "train" else _HELD_OUT_STREAM
+    rng = np.random.default_rng((kind, index))
+    glasses = bool(rng.random() < glasses_share)
+    seed = int(rng.integers(1 << 62))
+    # The twin is drawn from the same seed, so glasses must be the last thing that is drawn.
+    twin = _as_tensor(draw_face(seed, side_px, glasses=False))
+    if not glasses:
+        return Face(twin, twin, torch.zeros(side_px, side_px, dtype=torch.bool))
+    picture = _as_tensor(draw_face(seed, side_px, glasses=True))
+    return Face(picture, twin, (picture - twin).abs().amax(0) > 1 / 255)
+
+
+def read_faces(folder: Path, side_px: int, split: Split = "train") -> tuple[Callable[[int], Face], int]:
+    """Open the photos of a folder as faces: the centre square, resized. One in 16 is kept for validation.
+
+    Gives the reader of one face and their number; `DataError` where there are none.
+    """
+    train, held_out = open_photos(folder).split()
+    photos = train if split == "train" else held_out
+    if not len(photos):
+        raise DataError(
+            f"{folder} has no photos of faces for {split} (one in {HELD_OUT_SHARE} is kept aside); add some"
+        )
+    return lambda index: Face(centre_square(photos[index], side_px)), len(photos)
+
+
+def centre_square(pixels: npt.NDArray[np.uint8], side_px: int) -> Tensor:
+    """The centre square of uint8 `[H, W, 3]`, resized to `[3, side_px, side_px]` in [0, 1]."""
+    side = min(pixels.shape[:2])
+    top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
+    square = torch.from_numpy(pixels[top : top + side, left : left + side].copy()).movedim(-1, 0)[None].float() / 255
+    resized = torch.nn.functional.interpolate(
+        square, (side_px, side_px), mode="bilinear", align_corners=False, antialias=True
+    )
+    return resized[0].clamp(0, 1)
+
+
+def open_faces(
+    path: Path, traits: ModelTraits, config: FacesConfig, batch: int, seed: int, device: torch.device
+) -> FaceSource:
+    """Open the training faces for a network of finished colour pictures; `path` is read for photographs only."""
+    if traits.kind != "image" or traits.out_channels != 3 or traits.max_frames:
+        raise ConfigError(
+            f"faces are colour pictures made from nothing else; this network reads {traits.max_frames} frames and "
+            f"gives {traits.out_channels} channels, choose another dataset or a lapcvae-faces model"
+        )
+    side = traits.tile
+    if config.photographs:
+        faces, count = read_faces(path, side)
+        return FaceSource(faces, count, {"photos": count, "side_px": side}, batch, seed, device)
+    about = {"drawn": config.count, "glasses_share": config.glasses_share, "side_px": side}
+    return FaceSource(
+        lambda index: drawn_face(index, side, config.glasses_share), config.count, about, batch, seed, device
+    )
+
+
+def _as_tensor(pixels: FaceArray) -> Tensor:
+    return torch.from_numpy(pixels).movedim(-1, 0).contiguous()

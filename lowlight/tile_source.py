@@ -1,0 +1,156 @@
+"""What a network reads of each tile of a frame, or of the aligned frames of a scene."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lowlight.burst import Burst
+from lowlight.core.photo import RawFrame
+from lowlight.core.restoration import ModelTraits, Noise
+from lowlight.ops.color import apply_matrix, encode, luma
+from lowlight.ops.dark_srgb import dark_srgb
+from lowlight.ops.demosaic import demosaic
+from lowlight.ops.exposure import (
+    BASE_BLOCK_PX,
+    amplify,
+    block_means,
+    develop_means,
+    packed_to_rgb,
+    upsample_window,
+)
+from lowlight.ops.tiling import TileGrid
+from lowlight.tile_batches import TileInput
+
+RAW_CHANNELS, SRGB_CHANNELS = 4, 3  # a network reads packed RAW, or dark sRGB at packed size (thesis, task 2)
+
+
+def noise_fields(
+    traits: ModelTraits, padded: tuple[int, int], generator: torch.Generator, temperature: float = 1.0
+) -> Noise:
+    """Draw normal numbers for the latents of a whole frame of `padded` packed height and width, tiles included.
+
+    A latent without extent gets one `[Z]`, which all tiles share; a spatial one a field `[Z, h', w']`, which tiles
+    cut their part of, so that neighbours agree.
+    """
+    fields = []
+    for channels, stride in traits.latents:
+        extent = () if stride is None else tuple(-(-length // stride) for length in padded)
+        fields.append(temperature * torch.randn((channels, *extent), generator=generator, device=generator.device))
+    return tuple(fields)
+
+
+class TileSource:
+    """Gives the network's input for any tile of a scene, reading only the rows a row of tiles needs.
+
+    `ratio` amplifies the reference's light. `noise` has a field for each latent, of the whole frame.
+    """
+
+    def __init__(
+        self,
+        scene: RawFrame | Burst,
+        ratio: float,
+        grid: TileGrid,
+        traits: ModelTraits,
+        strength: float,
+        noise: Noise | None = None,
+    ) -> None:
+        self.burst = scene if isinstance(scene, Burst) else Burst.single(scene)
+        self.ratio, self.grid, self.traits, self.strength, self.noise = ratio, grid, traits, strength, noise
+        frame = self.burst.reference
+        self.gains = torch.tensor(frame.wb_gains)
+        matrix = frame.camera_to_srgb
+        self.matrix = None if matrix is None else torch.from_numpy(np.ascontiguousarray(matrix)).float()
+        self.coarse = self._coarse() if traits.base == "lowpass" and strength > 0 else None
+
+    def tiles(self) -> Iterator[TileInput]:
+        """Every tile in row-major order."""
+        tile, u = self.grid.tile, self.traits.upscale
+        for row in self.grid.rows:
+            bands = [self._seen(self._padded(packed)) for packed in self._packed_rows(row)]
+            mixed = self._developed(row) if self.strength < 1 else None
+            for col in self.grid.cols:
+                cut = torch.stack([band[:, :, col : col + tile] for band in bands])
+                developed = None if mixed is None else mixed[:, :, u * col : u * (col + tile)]
+                yield TileInput(cut, self._base(row, col), developed, self._noise(row, col))
+
+    def _packed_rows(self, row: int) -> Iterator[Tensor]:
+        """Rows of each frame for a network of sets, of their mean for any other."""
+        stop = min(row + self.grid.tile, self.grid.height)
+        if self.traits.max_frames > 1:
+            yield from (self.burst.member(index, row, stop) for index in range(len(self.burst.frames)))
+        else:
+            yield self.burst.average(row, stop)
+
+    def _padded(self, packed: Tensor) -> Tensor:
+        """A row of tiles, mirrored below and right as far as its tiles reach over the frame."""
+        height, width = self.grid.tile, self.grid.padded[1]
+        if packed.shape[1] < height or packed.shape[2] < width:
+            return _reflect_to(packed, height, width)
+        return packed
+
+    def _noise(self, row: int, col: int) -> Noise | None:
+        """The part of every latent's field that lies under a tile."""
+        if self.noise is None:
+            return None
+        cuts = []
+        for drawn, (_, stride) in zip(self.noise, self.traits.latents, strict=True):
+            if stride is not None:
+                side = self.grid.tile // stride
+                drawn = drawn[:, row // stride : row // stride + side, col // stride : col // stride + side]
+            cuts.append(drawn)
+        return tuple(cuts)
+
+    def _seen(self, packed: Tensor) -> Tensor:
+        """What the network reads of packed rows `[4, h, w]`: them amplified, or developed to amplified sRGB."""
+        if self.traits.in_channels == RAW_CHANNELS:
+            return amplify(packed, self.ratio, self.gains, self.traits.input_colour)
+        matrix = torch.eye(3) if self.matrix is None else self.matrix
+        return dark_srgb(packed[None], torch.tensor([self.ratio]), self.gains[None], matrix, self.traits.amplify)[0]
+
+    def _base(self, row: int, col: int) -> Tensor | None:
+        if self.coarse is None:
+            return None
+        return upsample_window(self.coarse, row, col, self.grid.tile, self.traits.upscale, BASE_BLOCK_PX)
+
+    def _coarse(self) -> Tensor:
+        """The low-pass base of the whole frame, so that neighbouring tiles agree."""
+        bands = []
+        rows = BASE_BLOCK_PX * 16
+        for top in range(0, self.grid.height, rows):
+            packed = self.burst.average(top, min(top + rows, self.grid.height))
+            balanced = amplify(packed, self.ratio, self.gains, "wb")
+            bands.append(block_means(packed_to_rgb(balanced), BASE_BLOCK_PX))
+        return develop_means(torch.cat(bands, dim=1), self.traits.output_colour, self.matrix)
+
+    def _developed(self, row: int) -> Tensor:
+        """The plain picture of a row of tiles in the output's colours, `[C', ut, at least ut]`."""
+        u, tile, height = self.traits.upscale, self.grid.tile, self.grid.height
+        # One packed row more on either side: interpolation looks at the neighbours.
+        low, high = max(row - 1, 0), min(row + tile + 1, height)
+        balanced = amplify(self.burst.average(low, high), self.ratio, self.gains, "wb")
+        rgb = demosaic(balanced) if u == 2 else packed_to_rgb(balanced)
+        rgb = rgb[:, u * (row - low) : u * (row - low + tile)]
+        if self.traits.output_colour == "srgb" and self.matrix is not None:
+            rgb = apply_matrix(rgb, self.matrix).clamp_(0, 1)
+        picture = encode(rgb)
+        if self.traits.out_channels == 1:
+            picture = luma(picture)
+        below, right = (
+            max(u * size - have, 0) for size, have in zip((tile, self.grid.padded[1]), picture.shape[1:], strict=True)
+        )
+        return F.pad(picture, (0, right, 0, below))  # cut off again: it lies outside the frame
+
+
+def _reflect_to(planes: Tensor, height: int, width: int) -> Tensor:
+    """Mirror a small frame at the bottom and right up to a tile, again and again where one mirror is too short."""
+    while planes.shape[1] < height or planes.shape[2] < width:
+        down = min(height - planes.shape[1], planes.shape[1] - 1)
+        right = min(width - planes.shape[2], planes.shape[2] - 1)
+        mode = "reflect" if max(down, right) > 0 else "replicate"
+        if mode == "replicate":
+            down, right = height - planes.shape[1], width - planes.shape[2]
+        planes = F.pad(planes[None], (0, right, 0, down), mode=mode)[0]
+    return planes

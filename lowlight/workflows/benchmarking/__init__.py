@@ -1,0 +1,1 @@
+"""What things cost: seconds, memory, and how far from the machine's limit."""

@@ -1,0 +1,1 @@
+"""Editing a picture at a coarse level of its pyramid."""

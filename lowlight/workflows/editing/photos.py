@@ -1,0 +1,199 @@
+"""Editing enhanced photos with the RAW pyramid: its pictures of whole frames, and photos rendered from painted ones.
+
+Frames are amplified packed RAW as the network reads them. The pyramid is run tile by tile and the tiles' pictures of
+one level are merged; tiles start at multiples of the coarsest level's pixel, so that a picture of any level has
+exactly the packed size divided by 2^(k-1).
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lowlight.core.config import from_dict, to_dict
+from lowlight.core.errors import BrokenFileError, ConfigError, UsageError
+from lowlight.core.restoration import ModelTraits, Noise, Restoration
+from lowlight.ops.blending import BandBlender, FloatArray, tile_weights
+from lowlight.ops.pyramid import reflect_pad
+from lowlight.ops.tiling import GridRule, TileGrid, dense
+from lowlight.workflows.editing.masks import blend, blend_mask, changed_region
+from lowlight.writers.atomic import replacing
+
+
+class PyramidModel(Protocol):
+    """The RAW pyramid's test-time path."""
+
+    traits: ModelTraits
+
+    def restore(
+        self,
+        frames: Tensor,
+        base: Tensor | None = None,
+        noise: Noise | None = None,
+        levels: int = 1,
+        painted: Tensor | None = None,
+        painted_level: int | None = None,
+    ) -> Restoration:
+        """Run the levels down to `levels`, with the picture of one replaced where `painted` is given."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sidecar:
+    """What is kept beside an exported coarse picture, so that it can be imported again."""
+
+    photo: str  # file name of the RAW
+    ratio: float
+    weights: str  # hash of the weights file
+    level: int
+    width: int  # of the coarse picture, in pixels
+    height: int
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON."""
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(to_dict(self), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> "Sidecar":
+        """Read it; `BrokenFileError` where the file is missing or not one of these."""
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(values, dict):
+                raise ValueError("it holds no object")
+            return from_dict(cls, values, str(path))
+        except (OSError, ValueError, TypeError, ConfigError) as error:
+            raise BrokenFileError(
+                f"{path}, which says what an exported picture belongs to, cannot be read ({error}); export it again"
+            ) from error
+
+
+def level_size(height: int, width: int, level: int, upscale: int = 1) -> tuple[int, int]:
+    """Height and width of a whole frame's picture of a level, from the packed size; incomplete pixels count."""
+    if level == 1:
+        return upscale * height, upscale * width
+    step = 1 << (level - 1)
+    return -(-height // step), -(-width // step)
+
+
+def render(
+    model: PyramidModel,
+    frame: Tensor,
+    *,
+    level: int = 1,
+    painted: FloatArray | None = None,
+    painted_level: int | None = None,
+    noise: Noise | None = None,
+    rule: GridRule | None = None,
+    batch: int = 3,
+) -> FloatArray:
+    """The merged picture of `level`, `[C', h, w]` in [0, 1], of one amplified packed frame `[C, H, W]`.
+
+    With `painted`, the merged picture of `painted_level` as a user left it, each tile's picture of that level is cut
+    from it and the finer levels are rendered. `noise` `[1, Z]` a latent, coarsest first, is shared by all tiles.
+    """
+    traits = model.traits
+    if not 1 <= level <= len(traits.latents):
+        raise UsageError(f"level is {level}; this model has levels 1 (finest) to {len(traits.latents)}")
+    height, width = frame.shape[-2:]
+    grid, padded = _padded_grid(height, width, traits, rule or dense(traits.tile))
+    frame = reflect_pad(frame, 0, padded[0] - height, 0, padded[1] - width)
+    whole = None
+    if painted is not None and painted_level is not None:
+        expected = level_size(height, width, painted_level, traits.upscale)
+        if painted.shape[-2:] != expected:
+            raise UsageError(
+                f"the painted picture has {painted.shape[-1]} x {painted.shape[-2]} pixels; expected {expected[1]} x "
+                f"{expected[0]}, the size it was exported with"
+            )
+        size = level_size(*padded, painted_level, traits.upscale)
+        whole = reflect_pad(torch.from_numpy(painted), 0, size[0] - expected[0], 0, size[1] - expected[1])
+
+    def tiles() -> Iterator[FloatArray]:
+        starts = [(row, col) for row in grid.rows for col in grid.cols]
+        for first in range(0, len(starts), batch):
+            now = starts[first : first + batch]
+            frames = torch.stack([frame[:, row : row + grid.tile, col : col + grid.tile] for row, col in now])
+            cut = None
+            if whole is not None and painted_level is not None:
+                cut = torch.stack([_cut(whole, row, col, traits, painted_level) for row, col in now])
+                cut = cut.to(frame.device, frame.dtype)
+            with torch.inference_mode():
+                shared = None if noise is None else tuple(one.expand(len(now), -1) for one in noise)
+                restored = model.restore(frames[:, None], None, shared, level, painted=cut, painted_level=painted_level)
+            yield from restored.levels[0].float().cpu().numpy()
+
+    scale = _scale(traits, level)
+    blender = BandBlender(
+        tuple(scale(row) for row in grid.rows),
+        tuple(scale(col) for col in grid.cols),
+        scale(padded[1]),
+        traits.out_channels,
+        tile_weights(scale(traits.tile), halo_px=scale(traits.halo)),
+    )
+    picture = np.empty((traits.out_channels, scale(padded[0]), scale(padded[1])), dtype=np.float32)
+    for first, band in blender.merge(tiles()):
+        np.clip(band, 0, 1, out=picture[:, first : first + band.shape[1]])  # a mean of ones may round above
+    rows, cols = level_size(height, width, level, traits.upscale)
+    return picture[:, :rows, :cols]
+
+
+def import_painted(
+    model: PyramidModel,
+    frame: Tensor,
+    result: FloatArray,
+    exported: FloatArray,
+    painted: FloatArray,
+    level: int,
+    noise: Noise | None = None,
+    rule: GridRule | None = None,
+) -> FloatArray:
+    """The photo `result [C', H, W]` with what was painted on its picture of `level` carried to full detail.
+
+    Where the painted picture differs from the exported one by no more than 2/255, further than the blend reaches,
+    the result stays as it is.
+    """
+    traits = model.traits
+    region = changed_region(torch.from_numpy(painted)[None], torch.from_numpy(exported)[None])
+    if not region.any():
+        return result.copy()
+    rendered = render(model, frame, painted=painted, painted_level=level, noise=noise, rule=rule)
+    factor = (1 << (level - 1)) * traits.upscale if level > 1 else 1
+    mask = blend_mask(region, factor, (result.shape[-2], result.shape[-1]))
+    blended = blend(torch.from_numpy(result)[None], torch.from_numpy(rendered)[None], mask)
+    return np.asarray(blended[0].numpy(), dtype=np.float32)
+
+
+def _scale(traits: ModelTraits, level: int) -> "_Scale":
+    return _Scale(traits.upscale if level == 1 else 1, level - 1)
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """From packed pixels to those of a level's picture."""
+
+    factor: int
+    shift: int
+
+    def __call__(self, packed_px: int) -> int:
+        return (packed_px * self.factor) >> self.shift
+
+
+def _cut(whole: Tensor, row: int, col: int, traits: ModelTraits, level: int) -> Tensor:
+    scale = _scale(traits, level)
+    side = scale(traits.tile)
+    return whole[:, scale(row) : scale(row) + side, scale(col) : scale(col) + side]
+
+
+def _padded_grid(height: int, width: int, traits: ModelTraits, rule: GridRule) -> tuple[TileGrid, tuple[int, int]]:
+    """Tiles whose starts are multiples of the stride, and the size to pad the frame to so that they cover it."""
+    stride = traits.latent_stride
+    size = [max(-(-side // stride) * stride, traits.tile) for side in (height, width)]
+    grid = TileGrid.cover(size[0], size[1], traits.tile, rule)
+    rows, cols = (tuple(start // stride * stride for start in starts) for starts in (grid.rows, grid.cols))
+    return replace(grid, rows=rows, cols=cols), (size[0], size[1])

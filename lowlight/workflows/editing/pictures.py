@@ -1,0 +1,99 @@
+"""Editing finished pictures with the unconditional pyramid: reconstruct, paint a coarse level, render it anew.
+
+Source: G. Dorta et al., Laplacian Pyramid of Conditional Variational Autoencoders, CVMP 2017 (the slides' edits).
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lowlight.core.errors import UsageError
+from lowlight.core.restoration import Latent, ModelTraits, Noise, Restoration
+from lowlight.ops.gaussian import standard_noise
+from lowlight.workflows.editing.masks import blend, blend_mask, changed_region
+
+
+class PaintableModel(Protocol):
+    """A pyramid of finished pictures that can render one from a painted coarse level."""
+
+    traits: ModelTraits
+
+    def sample_finer(self, target: Tensor, level: int, noise: Noise | None = None, levels: int = 1) -> Restoration:
+        """Keep the latents of `level` and coarser ones, draw the finer ones; level 1 is the reconstruction."""
+        ...
+
+    def paint(self, painted: Tensor, level: int, noise: Noise | None = None) -> Restoration:
+        """Render from a painted picture of a level."""
+        ...
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An edited picture: `samples` are blended, `[B, C, n, n]` each; `mask [B, 1, n, n]` is where they count."""
+
+    reconstruction: Tensor
+    samples: tuple[Tensor, ...]
+    mask: Tensor
+
+
+def reconstruct(model: PaintableModel, picture: Tensor) -> Restoration:
+    """The model's version of pictures `[B, 3, n, n]` by posterior means; its `levels` are the coarse pictures."""
+    return model.sample_finer(picture, 1)
+
+
+def edit(
+    model: PaintableModel,
+    original: Restoration,
+    painted: Tensor,
+    level: int,
+    samples: int = 1,
+    generator: torch.Generator | None = None,
+    region: Tensor | None = None,
+) -> Edit:
+    """Render pictures anew from a painted coarse picture and blend them into their reconstruction.
+
+    `original` is what `reconstruct` gave and `painted [B, 3, h, w]` its picture of `level`, changed. `region
+    [B, 1, h, w]`, bool, is where it was painted; None: where it differs. Without a generator the finer latents are
+    their priors' means, and there is one sample.
+    """
+    if not 1 <= level <= len(original.levels):
+        raise UsageError(f"level is {level}; this model has levels 1 (finest) to {len(original.levels)}")
+    exported = original.levels[level - 1]
+    if region is None:
+        region = changed_region(painted, exported)
+    if samples < 1 or (samples > 1 and generator is None):
+        raise UsageError(f"{samples} samples cannot be drawn; take at least 1, and give a seed for more than 1")
+    image = original.image
+    mask = blend_mask(region, 1 << (level - 1), (image.shape[-2], image.shape[-1]))
+    drawn = []
+    for _ in range(samples):
+        noise = draw_noise(original.latents, generator) if generator else None
+        drawn.append(blend(image, model.paint(painted, level, noise).image, mask))
+    return Edit(image, tuple(drawn), mask)
+
+
+def draw_noise(latents: tuple[Latent, ...], generator: torch.Generator) -> Noise:
+    """Standard normal numbers for every latent of a pyramid, coarsest first."""
+    return tuple(standard_noise(latent.sample, generator) for latent in latents)
+
+
+def fix_from(noise: Noise, level: int) -> Noise:
+    """Noise, coarsest first, that leaves `level` and all coarser levels at their means."""
+    return tuple(torch.zeros_like(one) if len(noise) - place >= level else one for place, one in enumerate(noise))
+
+
+def fill(picture: Tensor, region: Tensor, rounds: int = 200) -> Tensor:
+    """Paint over a region `[B, 1, h, w]` of `[B, C, h, w]` with what surrounds it, as with a soft brush of skin.
+
+    Solves Laplace's equation by repeated means of the four neighbours.
+    """
+    outside = (~region).to(picture.dtype)
+    mean = (picture * outside).sum((2, 3), keepdim=True) / outside.sum((2, 3), keepdim=True).clamp(min=1)
+    filled = torch.where(region, mean, picture)
+    for _ in range(rounds):
+        padded = torch.nn.functional.pad(filled, (1, 1, 1, 1), mode="replicate")
+        around = padded[..., :-2, 1:-1] + padded[..., 2:, 1:-1] + padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:]
+        filled = torch.where(region, around / 4, picture)
+    return filled

@@ -1,0 +1,286 @@
+"""A folder on Ray: one worker for each GPU or CPU slot, photos handed out by path, rows coming back.
+
+Workers read and write the files themselves, so every machine must see the same folders under the same names. A photo
+that fails becomes a row, as in a local run; what a lost worker had in hand is done by another. Needs the extra `ray`.
+"""
+
+import logging
+import math
+import os
+import statistics
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lowlight.core.errors import LowlightError, UsageError
+from lowlight.workflows.enhancing.enhance import OnMeter, OnRow, _plan, _Run, enhance_files
+from lowlight.workflows.enhancing.inputs import Photo
+from lowlight.workflows.enhancing.options import EnhanceOptions
+from lowlight.workflows.enhancing.photo_steps import meter
+from lowlight.workflows.enhancing.rows import Job, Row, failed_row
+from lowlight.workflows.enhancing.scenes import Scene
+
+logger = logging.getLogger(__name__)
+
+MOST_LOSSES = 3  # workers that one photo may take with it before it counts as failed
+PHOTOS_PER_TASK = 16  # at most, where there are many: within a task, reading and writing overlap with the network
+TASKS_PER_WORKER = 4  # at least, where there are that many photos: so that all workers end at about the same time
+WAIT_S = 0.5  # between looks at whether the run is to stop
+
+
+class PhotoWorker:
+    """What a Ray actor runs: one loaded network, and photos one task after another.
+
+    An error of construction is kept and told by `problem`, since an actor that fails to start says so only to logs.
+    """
+
+    def __init__(self, options: EnhanceOptions, folder: str, threads: int | None) -> None:
+        import torch
+
+        from lowlight.core.compute import keep_freed_memory
+
+        keep_freed_memory()
+        if threads:
+            torch.set_num_threads(threads)
+        self._options, self._run, self._problem = options, None, None
+        try:
+            os.chdir(folder)  # names are those of the process that asked
+            self._run = _Workbench(options)
+        except LowlightError as error:
+            self._problem = str(error)
+        except OSError as error:
+            self._problem = f"a worker cannot enter {folder} ({error.strerror}); all machines must see the same folders"
+
+    def problem(self) -> str | None:
+        """Why this worker cannot work, None where it can."""
+        return self._problem
+
+    def stops(self, jobs: list[Job]) -> list[float | None]:
+        """The automatic ratio of each photo in stops; None for one that cannot be read."""
+        assert self._run is not None
+        return [self._run.stops(job) for job in jobs]
+
+    def enhance(self, jobs: list[Job], common_ratio: float | None, overwrite: bool) -> list[Row]:
+        """Enhance some photos and give their rows."""
+        assert self._run is not None
+        return self._run.work(jobs, common_ratio, replace(self._options, overwrite=overwrite))
+
+
+class _Workbench(_Run):
+    """A run whose network stays while its photos change."""
+
+    def __init__(self, options: EnhanceOptions) -> None:
+        super().__init__([], options, lambda row: None, lambda done, total: None, lambda: False)
+        self._common: float | None = None
+
+    def work(self, jobs: list[Job], common_ratio: float | None, options: EnhanceOptions) -> list[Row]:
+        self.jobs, self.rows, self.options, self._common = jobs, [], options, common_ratio
+        return self.enhance()
+
+    def stops(self, job: Job) -> float | None:
+        with suppress(Exception):  # it gets its row, with the reason, when its turn comes
+            return math.log2(meter(self._frame(job)))
+        return None
+
+    def _common_ratio(self) -> float | None:
+        return self._common
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Photos of one call, by their places in the job, and how many workers were lost with them."""
+
+    places: tuple[int, ...]
+    losses: int = 0
+
+
+def enhance_on_ray(
+    photos: Sequence[Photo | Scene],
+    options: EnhanceOptions,
+    *,
+    address: str = "auto",
+    workers: int | None = None,
+    cpus_per_worker: int = 1,
+    on_row: OnRow | None = None,
+    on_meter: OnMeter | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Row]:
+    """Enhance photos on a Ray cluster; rows and files are those of `enhance_files`.
+
+    Files are the same byte for byte where the network computes with the same number of threads, or in bf16. In fp32
+    a large network's sums may come out one last bit apart with another number (`cpus_per_worker`).
+
+    `address` is a cluster's, `local` for one on this machine, or `auto`: the cluster that is running, else a local
+    one. `workers` is at most as many as there are GPUs, or CPU slots of `cpus_per_worker` where there is no GPU or
+    `options.device` is cpu. `on_row` gets rows in the order in which photos are finished; the rows returned are in
+    the order of `photos`, without those that a `stop` left undone. Raises `UsageError` where Ray is missing, the
+    address leads nowhere, or no photo could be enhanced with these options.
+    """
+    if options.contact_sheet:
+        raise UsageError(
+            "contact sheets are not made on a cluster; leave --contact-sheet out, and afterwards run the same command "
+            "with it and without --ray: finished photos are skipped and only the sheets are made"
+        )
+    if options.dry_run:
+        return enhance_files(photos, options, on_row=on_row, on_meter=on_meter, stop=stop)
+    jobs = _plan(photos, options)
+    ray = _import_ray()
+    ours = _connect(ray, address)
+    try:
+        pool = _Pool(ray, options, workers, cpus_per_worker, len(jobs), stop)
+        try:
+            return _work(pool, jobs, options, on_row or (lambda row: None), on_meter or (lambda done, total: None))
+        finally:
+            pool.close()
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _work(pool: "_Pool", jobs: list[Job], options: EnhanceOptions, on_row: OnRow, on_meter: OnMeter) -> list[Row]:
+    common = None
+    if options.ratio == "same":
+        known: list[float] = []
+        metered = 0
+        on_meter(0, len(jobs))
+        for places, stops in pool.run("stops", _tasks(len(jobs), pool.size), lambda task: (_some(jobs, task),)):
+            metered += len(places)
+            known += [stop for stop in stops or () if stop is not None]
+            on_meter(metered, len(jobs))
+        common = 2.0 ** statistics.median(known) if known else None
+    existed = {
+        place
+        for place, job in enumerate(jobs)
+        if not options.overwrite and all(map(os.path.exists, (job.output, *job.beside)))
+    }
+
+    def arguments(task: _Task) -> tuple[list[Job], float | None, bool]:
+        # What a lost worker has written is written again, so that its row says how; what was there before is not.
+        return _some(jobs, task), common, options.overwrite or (task.losses > 0 and not existed & set(task.places))
+
+    rows: dict[int, Row] = {}
+    for places, found in pool.run("enhance", _tasks(len(jobs), pool.size), arguments):
+        lost = LowlightError(
+            f"the worker was lost {MOST_LOSSES} times over {jobs[places[0]].photo.path.name}, perhaps for want of "
+            "memory; try the photo alone, without --ray"
+        )
+        for place, row in zip(places, found or [failed_row(jobs[place], lost) for place in places], strict=True):
+            rows[place] = row
+            on_row(row)
+    return [rows[place] for place in sorted(rows)]
+
+
+def _some(jobs: list[Job], task: _Task) -> list[Job]:
+    return [jobs[place] for place in task.places]
+
+
+def _tasks(photos: int, workers: int) -> deque[_Task]:
+    each = max(1, min(PHOTOS_PER_TASK, photos // (workers * TASKS_PER_WORKER)))
+    return deque(_Task(tuple(range(first, min(first + each, photos)))) for first in range(0, photos, each))
+
+
+class _Pool:
+    """Workers with one task each; a worker that is lost is replaced, its task handed to another photo by photo."""
+
+    def __init__(
+        self,
+        ray: Any,
+        options: EnhanceOptions,
+        workers: int | None,
+        cpus_per_worker: int,
+        photos: int,
+        stop: Callable[[], bool],
+    ) -> None:
+        self._ray, self._stop = ray, stop
+        resources = ray.cluster_resources()
+        gpus = 0 if options.device == "cpu" else int(resources.get("GPU", 0))
+        slots = gpus or int(resources.get("CPU", 1)) // cpus_per_worker
+        if slots < 1:
+            raise UsageError(
+                f"the cluster has {int(resources.get('CPU', 0))} CPUs and no slot of {cpus_per_worker}; "
+                "ask for fewer CPUs for each worker"
+            )
+        self.size = max(1, min(workers or slots, slots, photos))
+        wants: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": cpus_per_worker}
+        self._actor = ray.remote(PhotoWorker).options(max_restarts=0, **wants)
+        self._arguments = (options, os.getcwd(), None if gpus else cpus_per_worker)
+        self._workers = [self._new() for _ in range(self.size)]
+        self._check()
+
+    def run(
+        self, method: str, tasks: deque[_Task], arguments: Callable[[_Task], tuple[Any, ...]]
+    ) -> Iterable[tuple[tuple[int, ...], list[Any] | None]]:
+        """Do tasks and yield the places of each with its answer as it comes; None where it was given up."""
+        lost = self._ray.exceptions.RayActorError
+        idle = list(self._workers)
+        busy: dict[Any, tuple[Any, _Task]] = {}
+        while (tasks or busy) and not self._stop():
+            while idle and tasks:
+                worker, task = idle.pop(), tasks.popleft()
+                busy[getattr(worker, method).remote(*arguments(task))] = worker, task
+            ready, _ = self._ray.wait(list(busy), num_returns=1, timeout=WAIT_S)
+            for answer in ready:
+                worker, task = busy.pop(answer)
+                try:
+                    found = self._ray.get(answer)
+                    idle.append(worker)
+                except lost as error:
+                    logger.warning("a worker was lost (%s); another takes its place", type(error).__name__)
+                    idle.append(self._replace(worker))
+                    if task.losses + 1 < MOST_LOSSES:
+                        tasks.extendleft(_Task((place,), task.losses + 1) for place in reversed(task.places))
+                        continue
+                    found = None
+                yield task.places, found
+
+    def close(self) -> None:
+        """Let the workers go; what they were writing has not appeared under its name."""
+        for worker in self._workers:
+            self._ray.kill(worker)
+
+    def _new(self) -> Any:
+        return self._actor.remote(*self._arguments)
+
+    def _replace(self, worker: Any) -> Any:
+        new = self._new()
+        self._workers = [new if known is worker else known for known in self._workers]
+        return new
+
+    def _check(self) -> None:
+        """Raise what a worker says about options it cannot work with; one that is lost is replaced later."""
+        with suppress(self._ray.exceptions.RayActorError):
+            problems = self._ray.get([worker.problem.remote() for worker in self._workers])
+            for problem in filter(None, problems):
+                self.close()
+                raise UsageError(problem)
+
+
+def _import_ray() -> Any:
+    try:
+        import ray  # type: ignore[import-not-found, unused-ignore]
+    except ImportError as error:
+        raise UsageError("--ray needs the package ray; install it with pip install 'lowlight[ray]'") from error
+    return ray
+
+
+def _connect(ray: Any, address: str) -> bool:
+    """Connect to a cluster, or start one here; whether the connection is ours to end."""
+    if ray.is_initialized():
+        return False
+    quiet = {"log_to_driver": False, "configure_logging": False}
+    if address == "auto":
+        try:
+            ray.init(address="auto", **quiet)
+            return True
+        except ConnectionError:  # no cluster is running
+            address = "local"
+    try:
+        ray.init(address=address, **quiet, **({"include_dashboard": False} if address == "local" else {}))
+    except Exception as error:  # Ray raises what it likes here, plain exceptions too
+        reason = str(error).strip().split("\n")[0]
+        raise UsageError(
+            f"no Ray cluster answers at {address!r} ({reason}); expected auto, local or HOST:PORT"
+        ) from error
+    return True

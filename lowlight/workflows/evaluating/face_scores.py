@@ -1,0 +1,141 @@
+"""How well a pyramid, or the plain VAE beside it, keeps faces, and how well it takes glasses off them.
+
+Source of the reconstruction score: G. Dorta et al., Laplacian Pyramid of Conditional Variational Autoencoders, CVMP
+2017 (root mean squared error of each picture over pixels and channels, 0 to 255; published for 64 x 64: 20.60 +- 4.81
+against 22.78 +- 4.64 of the plain VAE, on photographs). The edit is scored on drawn faces, whose twins are known.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lowlight.core.errors import DataError
+from lowlight.data.faces import Face, drawn_face
+from lowlight.ops.pyramid import down
+from lowlight.workflows.editing.pictures import Edit, PaintableModel, edit, fill, reconstruct
+
+Paint = Literal["twin", "fill"]
+BATCH = 64
+
+
+def drawn_faces(count: int, side_px: int, glasses_share: float = 0.4) -> list[Face]:
+    """The validation faces 0 to `count` - 1."""
+    return [drawn_face(index, side_px, glasses_share, "validation") for index in range(count)]
+
+
+@torch.no_grad()
+def score_faces(
+    model: PaintableModel, faces: list[Face], *, level: int = 2, paint: Paint = "twin", samples: int = 1, seed: int = 0
+) -> dict[str, float]:
+    """Score reconstructions of faces, and edits of those with glasses at a `level` of the pyramid.
+
+    Given are `rmse_mean`, `rmse_std` and `faces`, and where a face wears glasses and the model has the level, the
+    means of the RMSE (0 to 255) to the twin inside the mask before (`glasses_before`: the reconstruction) and after
+    the edit (`glasses_after`), to the twin outside the mask before and after, and the largest change of any value
+    outside the blend (`change_outside`, 0 to 1).
+    """
+    if not faces:
+        raise DataError("there are no faces to score; give at least one")
+    pictures = torch.stack([face.picture for face in faces])
+    restored = torch.cat([reconstruct(model, some).image for some in torch.split(pictures, BATCH)]).clamp(0, 1)
+    errors = rmse(restored, pictures)
+    scores = {
+        "faces": float(len(faces)),
+        "rmse_mean": float(errors.mean()),
+        "rmse_std": float(errors.std(correction=0)),
+    }
+    wearing = [face for face in faces if face.mask is not None and bool(face.mask.any())]
+    if not wearing or len(model.traits.latents) < level:
+        return scores
+    rows = [
+        score_edit(model, *_stacked(wearing[i : i + BATCH]), level, paint, samples, seed + i)
+        for i in range(0, len(wearing), BATCH)
+    ]
+    for name in rows[0]:
+        values = torch.cat([row[name] for row in rows])
+        scores[name] = float(values.max() if name == "change_outside" else values.mean())
+    return {**scores, "edited": float(len(wearing))}
+
+
+def take_off_glasses(
+    model: PaintableModel,
+    picture: Tensor,
+    twin: Tensor,
+    mask: Tensor,
+    level: int,
+    paint: Paint = "twin",
+    samples: int = 1,
+    seed: int = 0,
+) -> Edit:
+    """Edit pictures `[B, 3, n, n]` with glasses where their mask `[B, 1, n, n]` (bool) is, at a level.
+
+    `twin` paints what a careful user would: the coarse picture without glasses; `fill` brushes over the region with
+    the colours around it.
+    """
+    original = reconstruct(model, picture)
+    exported = original.levels[level - 1]
+    region = F.max_pool2d(mask.float(), 1 << (level - 1)) > 0
+    painted = PAINTS[paint](exported, twin, region, level)
+    generator = torch.Generator().manual_seed(seed) if samples > 1 else None
+    return edit(model, original, painted, level, samples, generator, region)
+
+
+def score_edit(
+    model: PaintableModel,
+    picture: Tensor,
+    twin: Tensor,
+    mask: Tensor,
+    level: int,
+    paint: Paint = "twin",
+    samples: int = 1,
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """Scores `[B]` of `take_off_glasses`; with several samples their mean."""
+    edited = take_off_glasses(model, picture, twin, mask, level, paint, samples, seed)
+    before = edited.reconstruction
+    untouched = (edited.mask == 0).expand_as(before)
+    rows = [
+        {
+            "glasses_before": rmse(before.clamp(0, 1), twin, mask),
+            "glasses_after": rmse(sample.clamp(0, 1), twin, mask),
+            "outside_before": rmse(before.clamp(0, 1), twin, ~mask),
+            "outside_after": rmse(sample.clamp(0, 1), twin, ~mask),
+            "change_outside": ((sample - before).abs() * untouched).flatten(1).amax(1),
+        }
+        for sample in edited.samples
+    ]
+    return {name: torch.stack([row[name] for row in rows]).mean(0) for name in rows[0]}
+
+
+def rmse(image: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Root mean squared error of each of `[B, C, H, W]`, times 255, over a mask `[B, 1, H, W]` (bool) where given."""
+    squares = (image - target).square()
+    if mask is None:
+        return 255 * squares.flatten(1).mean(1).sqrt()
+    inside = mask.expand_as(squares).float()
+    return 255 * ((squares * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)).sqrt()
+
+
+def _paint_twin(exported: Tensor, twin: Tensor, region: Tensor, level: int) -> Tensor:
+    for _ in range(level - 1):
+        twin = down(twin)
+    return torch.where(region, twin, exported)
+
+
+def _paint_fill(exported: Tensor, twin: Tensor, region: Tensor, level: int) -> Tensor:
+    return fill(exported, region)
+
+
+PAINTS: dict[Paint, Callable[[Tensor, Tensor, Tensor, int], Tensor]] = {"twin": _paint_twin, "fill": _paint_fill}
+
+
+def _stacked(faces: list[Face]) -> tuple[Tensor, Tensor, Tensor]:
+    twins = [face.twin for face in faces if face.twin is not None]
+    masks = [face.mask[None] for face in faces if face.mask is not None]
+    return torch.stack([face.picture for face in faces]), torch.stack(twins), torch.stack(masks)
+
+
+__all__ = ["drawn_faces", "rmse", "score_edit", "score_faces", "take_off_glasses"]

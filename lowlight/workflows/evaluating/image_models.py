@@ -1,0 +1,177 @@
+"""One call of `lowlight eval` on networks that read or make finished pictures of one size, such as digits."""
+
+import glob
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lowlight.checkpoint import load_weights, read_header
+from lowlight.core.compute import choose_device
+from lowlight.core.config import from_dict
+from lowlight.core.errors import OutputError, UsageError, WeightsError
+from lowlight.core.photo import Picture
+from lowlight.data import DATASETS
+from lowlight.models import MODELS, current_name
+from lowlight.workflows.evaluating.pair_lists import file_sha256
+from lowlight.workflows.evaluating.scorers import Scorer, find_scorer
+from lowlight.workflows.training.weights_files import BEST, EPOCH, LAST
+from lowlight.writers import WriterOptions, write_picture
+from lowlight.writers.atomic import replacing
+
+SPLITS = ("validation", "train")
+# What a run's folder is scored by, the first that is there; the last one is that of an earlier version.
+RUN_FILES = (BEST, LAST, "weights.safetensors")
+FORMER_DATASET = "digits"  # of files that do not name theirs
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    path: Path
+    model: nn.Module
+    header: dict[str, Any]
+    scorer: Scorer
+
+
+def expand_patterns(named: Sequence[Path]) -> tuple[Path, ...]:
+    """Put the files that a pattern with `*`, `?` or `[...]` matches in its place; other names stay."""
+    found: list[Path] = []
+    for path in named:
+        pattern = glob.has_magic(str(path)) and not path.exists()
+        found += sorted(map(Path, glob.glob(str(path), recursive=True))) if pattern else [path]
+    return tuple(found)
+
+
+def are_image_weights(named: Sequence[Path]) -> bool:
+    """Whether weights files, or runs' folders, hold networks on finished pictures; a mixture is refused."""
+    kinds = {path: _kind(path) for path in named}
+    if "image" not in kinds.values():
+        return False
+    for path, kind in kinds.items():
+        if kind != "image":
+            raise UsageError(f"{path} is about RAW photos and other weights are not; score them apart")
+    return True
+
+
+def evaluate_images(
+    weights: Sequence[Path],
+    data: Path,
+    *,
+    seed: int = 0,
+    splits: Sequence[str] = SPLITS,
+    device: str = "cpu",
+) -> list[dict[str, Any]]:
+    """Score weights files, or runs' folders, in fp32; one row each.
+
+    A row has `model`, `name`, `preset`, `parameters`, `images` (counts) and a dictionary of scores for each of the
+    splits, `measure` (the score that decides), `published` where there are published numbers, `trained`, `chosen`
+    (whether the weights are the best of several on the validation images) and `weights_sha256`.
+    """
+    place = choose_device(device)
+    opened: dict[tuple[str, str, str], Any] = {}
+    rows = []
+    for name, loaded in zip(_names(weights), [_load(path) for path in weights], strict=True):
+        trained, model = loaded.header.get("trained", {}), loaded.model.to(place)
+        dataset, given = trained.get("dataset", FORMER_DATASET), trained.get("dataset_options", {})
+        options = from_dict(DATASETS[dataset].config, given, f"options of dataset {dataset}")
+        keys = {split: (dataset, json.dumps(given, sort_keys=True), split) for split in splits}
+        for split, key in keys.items():
+            if key not in opened:
+                opened[key] = loaded.scorer.open(data, options, split)
+        with torch.no_grad():
+            scores = {split: loaded.scorer.score(model, opened[key], place, seed) for split, key in keys.items()}
+        published = loaded.scorer.published(model)
+        rows.append(
+            {
+                "name": name,
+                "model": loaded.header["model"],
+                "preset": trained.get("preset"),
+                "dataset": dataset,
+                "title": loaded.scorer.title,
+                "parameters": sum(parameter.numel() for parameter in model.parameters()),
+                "data": data.resolve().name,
+                "images": {split: len(opened[key]) for split, key in keys.items()},
+                "measure": loaded.scorer.decisive(scores[splits[0]]),
+                **scores,
+                "seed": seed,
+                "trained": trained,
+                "chosen": bool(loaded.header.get("scores", {}).get("validation")),
+                "weights_sha256": file_sha256(loaded.path),
+                **({"published": published} if published else {}),
+            }
+        )
+    return rows
+
+
+def draw_figures(weights: Sequence[Path], data: Path, folder: Path, *, seed: int = 0) -> list[Path]:
+    """Draw what fits each of the weights files, or runs' folders, into `folder`; the written files are returned."""
+    names = _names(weights)
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two of the weights are called {name!r}, and so would be their figures; draw them apart")
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file; name a folder for the figures")
+    written = []
+    for name, path in zip(names, weights, strict=True):
+        loaded = _load(path)
+        if loaded.scorer.figures is None:
+            raise UsageError(f"there are no figures of networks such as {path}")
+        figures = loaded.scorer.figures(loaded.model, data, name, seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind, content in figures.items():
+            if isinstance(content, str):
+                target = folder / f"{name}-{kind}.svg"
+                with replacing(target) as temporary:
+                    temporary.write_text(content, encoding="utf-8")
+            else:
+                target = folder / f"{name}-{kind}.png"
+                write_picture(target, Picture(content), WriterOptions(bits=8))
+            written.append(target)
+    return written
+
+
+def weights_file(path: Path) -> Path:
+    """Give the weights of a run's folder, its best where there are several; a file is taken as it is."""
+    if not path.is_dir():
+        return path
+    for name in RUN_FILES:
+        if (path / name).is_file():
+            return path / name
+    raise WeightsError(f"there is no weights file in {path}; expected {' or '.join(RUN_FILES[:2])}")
+
+
+def _kind(path: Path) -> str | None:
+    """The kind of a file's network, None where there is no such file (a shipped model's name, a pattern)."""
+    files = [path / name for name in RUN_FILES] if path.is_dir() else [path]
+    for file in files:
+        if file.is_file():
+            name = current_name(read_header(file)["model"])
+            return None if name is None else MODELS[name].kind
+    return None
+
+
+def _load(path: Path) -> _Loaded:
+    file = weights_file(path)
+    model, header = load_weights(file)
+    scorer = find_scorer(header.get("trained", {}).get("dataset", FORMER_DATASET))
+    if not header.get("posterior") and hasattr(model, "encoder"):
+        raise WeightsError(f"{file} lacks the encoder, which its scores need; train with run.keep_posterior = true")
+    return _Loaded(file, model, header, scorer)
+
+
+def _names(weights: Sequence[Path]) -> list[str]:
+    return [_name(path) for path in weights]
+
+
+def _name(path: Path) -> str:
+    """What rows and figures are called after: the folder of a run, with the file if it is not the best, or the file."""
+    path = path.resolve()
+    if path.is_dir():
+        return path.name
+    if path.name == LAST or EPOCH.fullmatch(path.name):
+        return f"{path.parent.name}-{path.stem}"
+    return path.parent.name if path.name in RUN_FILES else path.stem

@@ -1,0 +1,87 @@
+"""How networks on finished pictures are scored, by the dataset that trained them. To add one: add its entry.
+
+Networks on RAW frames have no entry: they are scored on pairs, through the restorer.
+"""
+
+from collections.abc import Callable, Sized
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lowlight.core.errors import UsageError
+from lowlight.data.fusion_celeba import FusionCelebaConfig
+from lowlight.data.fusion_digits import FusionDigitsConfig, ShapesConfig
+from lowlight.data.fusion_tless import FusionTlessConfig
+from lowlight.workflows.evaluating.digit_figures import digit_figures
+from lowlight.workflows.evaluating.digit_scores import open_scored_digits, published_digits, score_digits
+from lowlight.workflows.evaluating.fusion_scorer import fusion_figures, open_scored_fusion, score_fused
+from lowlight.workflows.evaluating.repair_scores import open_repairs, score_repair
+
+Figure = str | npt.NDArray[np.uint16]  # an SVG, or the pixels [H, W, C] of a picture
+
+
+def _none(*given: Any) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """How to open what is scored, how to score it, and which number decides what the best weights are.
+
+    `open(path, options, split)` with split `train` or `validation` gives anything that has a length, and says at once
+    what is missing; `options` is the dataset's configuration. `score(model, opened, device, seed)` gives numbers by
+    name. The first name of `decides` among them decides. `published(model)` gives the published numbers beside them,
+    by split, or None; `figures(model, path, title, seed)` pictures by name.
+    """
+
+    open: Callable[[Path, Any, Any], Sized]
+    score: Callable[[Any, Any, torch.device, int], dict[str, float]]
+    decides: tuple[str, ...]
+    highest: bool  # whether larger is better
+    title: str
+    published: Callable[[Any], dict[str, Any] | None] = _none
+    figures: Callable[[Any, Path, str, int], dict[str, Figure]] | None = None
+
+    def decisive(self, scores: dict[str, float]) -> str:
+        """Give the name of the number that decides."""
+        return next(name for name in self.decides if name in scores)
+
+
+def _fusion(config: type[Any]) -> Scorer:
+    return Scorer(
+        open=open_scored_fusion,
+        score=score_fused,
+        decides=("mse_min",),
+        highest=False,
+        title="Squared error of the best of ten samples, and bits per dimension, on 200 images",
+        figures=fusion_figures(config()),
+    )
+
+
+SCORERS: dict[str, Scorer] = {
+    "digits": Scorer(
+        open=open_scored_digits,
+        score=score_digits,
+        decides=("sse", "l1"),
+        highest=False,
+        title="Errors per image: SSE of the mean of ten samples, or L1 over ten corruptions",
+        published=published_digits,
+        figures=digit_figures,
+    ),
+    "repair": Scorer(open=open_repairs, score=score_repair, decides=("mse",), highest=False, title="Repaired digits"),
+    "fusion-mnist": _fusion(FusionDigitsConfig),
+    "shapes-fusion": _fusion(ShapesConfig),
+    "fusion-celeba": _fusion(FusionCelebaConfig),
+    "fusion-tless": _fusion(FusionTlessConfig),
+}
+
+
+def find_scorer(dataset: str) -> Scorer:
+    """Find how networks trained on a dataset are scored; `UsageError` where there is no way yet."""
+    if dataset not in SCORERS:
+        raise UsageError(f"networks trained on {dataset!r} cannot be scored; those on {', '.join(SCORERS)} can")
+    return SCORERS[dataset]

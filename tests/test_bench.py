@@ -1,0 +1,256 @@
+"""The benchmark: its material, its clocks, its sums, and that both sides do the same work."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from lowlight.checkpoint import load_weights, save_weights
+from lowlight.cli import app
+from lowlight.cli.bench import _sizes, print_stages
+from lowlight.core.errors import UsageError
+from lowlight.data.pictures import read_picture
+from lowlight.models import build_model
+from lowlight.models.sid_net import SidNetConfig
+from lowlight.ops.tiling import dense
+from lowlight.raw.read import read_raw
+from lowlight.restorer import Restorer, RestorerOptions
+from lowlight.workflows.benchmarking import limits, tasks
+from lowlight.workflows.benchmarking.benchmark import BenchConfig, run_benchmark, summary
+from lowlight.workflows.benchmarking.limits import matrix_rate
+from lowlight.workflows.benchmarking.material import (
+    BLACK_DN,
+    RATIO,
+    WHITE_DN,
+    frame_size,
+    photo_like,
+    write_folder,
+    write_frame,
+)
+from lowlight.workflows.benchmarking.plain import plain_photo
+from lowlight.workflows.benchmarking.processes import run_task
+from lowlight.workflows.benchmarking.stages import POINTS, StageClock, _owner, staged
+from lowlight.workflows.enhancing.enhance import EnhanceOptions, enhance_files
+from lowlight.workflows.enhancing.inputs import Photo
+
+TINY = {"base_channels": 2, "latent": 4, "init": "kaiming"}
+
+
+@pytest.fixture(autouse=True)
+def small_products_and_no_lasting_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SIDES", (64,))
+    monkeypatch.setattr(tasks, "keep_freed_memory", lambda: True)
+
+
+@pytest.fixture(scope="module")
+def frame(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("frame") / "small.dng"
+    write_frame(path, 520, 780)
+    return path
+
+
+def test_frames_have_the_size_that_was_asked_for() -> None:
+    assert frame_size(12) == (2848, 4256)
+    for megapixels in (0.1, 3.0, 50.0, 100.0, 400.0):
+        height, width = frame_size(megapixels)
+        assert height * width == pytest.approx(megapixels * 1e6, rel=0.01)
+        assert height % 2 == width % 2 == 0 and width / height == pytest.approx(1.494, rel=0.01)
+
+
+@pytest.mark.parametrize("megapixels", [0, -1.0, 401.0, float("nan"), float("inf")])
+def test_sizes_that_no_camera_has_are_refused(megapixels: float) -> None:
+    with pytest.raises(UsageError, match="megapixels"):
+        frame_size(megapixels)
+
+
+def test_a_frame_is_dark_noisy_raw_with_a_matrix(frame: Path) -> None:
+    raw = read_raw(frame)
+    assert raw.size == (520, 780) and raw.black == (BLACK_DN,) * 4 and set(raw.white) == {WHITE_DN}
+    assert raw.camera_to_srgb is not None
+    light = (raw.mosaic.astype(float) - BLACK_DN) / (WHITE_DN - BLACK_DN)
+    assert light.mean() == pytest.approx(0.16 / RATIO, rel=0.05)
+    assert raw.mosaic.min() < BLACK_DN  # the read noise is there
+
+
+def test_a_folder_holds_as_many_photos_as_asked(frame: Path, tmp_path: Path) -> None:
+    paths = write_folder(tmp_path / "many", frame, 3)
+    assert len({path.name for path in paths}) == 3
+    assert all(path.read_bytes() == frame.read_bytes() for path in paths)
+
+
+def test_every_point_that_is_timed_is_there() -> None:
+    for point in POINTS:
+        owner, name = _owner(point)
+        assert owner is not None and callable(getattr(owner, name)), point
+
+
+def test_a_stage_within_a_stage_counts_for_itself_alone() -> None:
+    clock = StageClock()
+    with clock.stage("network"):
+        time.sleep(0.02)
+        with clock.stage("pack"):
+            time.sleep(0.05)
+        time.sleep(0.02)
+    seconds = clock.seconds()
+    assert list(seconds) == ["pack", "network"]
+    assert seconds["pack"] >= 0.05 and seconds["network"] >= 0.04
+    assert clock.cpu_seconds()["pack"] < 0.04  # nothing was computed
+
+
+def test_threads_do_not_disturb_each_others_stages() -> None:
+    clock = StageClock()
+
+    def work(name: str) -> None:
+        with clock.stage(name):
+            time.sleep(0.05)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("read", "encode", "encode")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert clock.seconds()["encode"] >= 0.1 > 0.05 <= clock.seconds()["read"]
+
+
+def test_the_stages_of_a_run_are_seen_and_the_functions_put_back(
+    frame: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    before = [getattr(*_owner(point)) for point in POINTS]
+    began = time.perf_counter()
+    with staged() as clock:
+        options = EnhanceOptions(out=tmp_path, weights=tiny_weights, device="cpu")
+        (row,) = enhance_files([Photo(frame, Path(frame.name))], options)
+    wall = time.perf_counter() - began
+    assert row["status"] == "done"
+    assert {"read", "meter", "pack", "network", "batch", "merge", "develop", "encode"} <= set(clock.seconds())
+    assert sum(clock.seconds().values()) <= wall
+    assert [getattr(*_owner(point)) for point in POINTS] == before
+
+
+@pytest.mark.parametrize(("input_colour", "output_colour", "upscale"), [("raw", "srgb", 1), ("wb", "camera", 2)])
+def test_the_plain_side_makes_the_same_picture(
+    frame: Path, tmp_path: Path, input_colour: str, output_colour: str, upscale: int
+) -> None:
+    config = SidNetConfig(**TINY, input_colour=input_colour, output_colour=output_colour, upscale=upscale)  # type: ignore[arg-type]
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, "sid-net", config, build_model("sid-net", config).state_dict(), trained={}, scores={})
+    plain_photo(load_weights(path)[0], dense(), StageClock())(frame, tmp_path / "plain.png", RATIO)
+    restorer = Restorer(load_weights(path)[0], RestorerOptions(precision="fp32"), "cpu")
+    ours = restorer.photo(read_raw(frame), RATIO).pixels.astype(int)
+    theirs = read_picture(tmp_path / "plain.png").astype(int)
+    assert ours.std() > 50
+    assert np.abs(ours - theirs).max() <= 16  # of 65535
+
+
+def test_a_matrix_rate_is_a_rate() -> None:
+    rate = matrix_rate(torch.device("cpu"), torch.float32, 1)
+    assert 0 < rate.gflops < 1e6 and "64" in rate.how
+
+
+def test_forward_says_how_far_from_the_limit() -> None:
+    row = tasks.forward_task("lowlight", "sid-net", TINY, "cpu", "fp32", 2, 1, 1)
+    assert row["batch"] == 2 and row["precision"] == "float32"
+    assert row["share_of_limit"] == pytest.approx(row["gflops"] / row["limit_gflops"])
+    with pytest.raises(UsageError, match="frame"):
+        tasks.forward_task("lowlight", "sid-net", TINY, "cpu", "fp32", 2, 4, 1)
+
+
+@pytest.mark.parametrize("side", tasks.SIDES)
+def test_training_is_measured_on_both_sides(side: str) -> None:
+    row = tasks.train_task(side, "sid-net", TINY, "cpu", "fp32", 2, 1)
+    assert row["patches_per_second"] == pytest.approx(2 / row["seconds_per_step"])
+    assert row["peak_mib"] > 0
+
+
+def test_pieces_give_times_and_sizes() -> None:
+    row = tasks.pieces_task(520, 780, 1)
+    assert row["png_size"] < 1.02 and row["merge_cpu_ms"] > 0 and row["png_faster"] > 1
+    assert photo_like(8, 8).dtype == np.uint16
+
+
+def test_summaries_are_medians_and_ratios_of_neighbours() -> None:
+    def row(side: str, run: int, seconds: float, mib: float) -> dict[str, object]:
+        more = {"seconds": seconds, "cpu_seconds": seconds, "peak_mib": mib, "stages": {"read": seconds}, "tiles": 6}
+        return {"measure": "photo", "side": side, "at": 12.0, "run": run, **more}
+
+    rows = [row("plain", 0, 30.0, 900.0), row("lowlight", 0, 10.0, 450.0)]
+    rows += [row("plain", 1, 60.0, 900.0), row("lowlight", 1, 15.0, 450.0)]
+    rows += [row("plain", 2, 31.0, 900.0), row("lowlight", 2, 10.0, 450.0)]
+    plain, ours = summary(rows)  # type: ignore[arg-type]
+    assert (plain["seconds"], ours["seconds"], plain["runs"]) == (31, 10, 3)
+    assert ours["faster"] == pytest.approx(3.1) and ours["memory"] == 0.5 and "faster" not in plain
+    assert ours["stages"] == {"read": 10} and ours["tiles"] == 6 and "run" not in ours
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"curve": "colour"}, "curve"),
+        ({"repeat": 0}, "repeats"),
+        ({"megapixels": ()}, "size"),
+        ({"megapixels": (5000.0,)}, "megapixels"),
+        ({"weights": Path("a"), "model": "b"}, "either"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(options: dict[str, object], word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        BenchConfig(**options)  # type: ignore[arg-type]
+
+
+def test_sizes_are_read_or_refused() -> None:
+    assert _sizes("3,12.5") == (3.0, 12.5)
+    with pytest.raises(UsageError, match="as in 3,12"):
+        _sizes("big")
+
+
+def test_a_profile_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    print_stages({"read": 0.5, "network": 3.0}, 4.0)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "lowlight: 4.00 s, of which read 0.50 s (12.5 %), network 3.00 s (75.0 %)\n"
+
+
+@pytest.mark.slow
+def test_an_error_in_a_process_of_its_own_comes_back_as_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nothing"):
+        run_task(
+            "folder",
+            folder=str(tmp_path),
+            weights="nothing.safetensors",
+            device="cpu",
+            precision="auto",
+            strategy="baseline",
+            jobs=1,
+        )
+
+
+@pytest.mark.parametrize("sides", [["lowlight"], pytest.param(["plain", "lowlight"], marks=pytest.mark.slow)])
+def test_the_command_measures_a_photo_in_processes_of_their_own(
+    tiny_weights: Path, tmp_path: Path, sides: list[str]
+) -> None:
+    out = tmp_path / "bench.json"
+    words = ["bench", "--weights", str(tiny_weights), "--megapixels", "0.2", "--repeat", "1", "--device", "cpu"]
+    words += ["--threads", "1", "--json", str(out), *(["--plain"] if "plain" in sides else [])]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    result = json.loads(out.read_text())
+    assert [row["side"] for row in result["rows"]] == sides
+    assert result["machine"]["threads"] == 1
+    for row in result["rows"]:
+        assert sum(row["stages"].values()) == pytest.approx(row["seconds"], rel=0.05)
+        assert row["peak_mib"] > 50 and row["limit_gflops"] > 0 and row["seconds_per_mp"] > 0
+    assert "share of it" in done.output and "encode, s" in done.output
+    assert ("times faster" in done.output) == ("plain" in sides)
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_folder_does_not_grow(tiny_weights: Path) -> None:
+    config = BenchConfig(weights=tiny_weights, device="cpu", repeat=1, curve="photos", threads=1)
+    lines = run_benchmark(config)["summary"]
+    assert lines[-1]["photos"] == 200
+    assert lines[-1]["peak_mib"] <= 1.05 * lines[0]["peak_mib"]

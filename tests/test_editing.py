@@ -1,0 +1,188 @@
+"""Edits: what was not painted stays, what was painted is carried over."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lapcvae_material import faces_model, generator, numbers, raw_model
+
+from lowlight.core.errors import BrokenFileError, UsageError
+from lowlight.core.restoration import Restoration
+from lowlight.ops.pyramid import gaussian_pyramid
+from lowlight.ops.tiling import GridRule
+from lowlight.workflows.editing.masks import blend, blend_mask, blend_regions, changed_region, dilate, feather
+from lowlight.workflows.editing.photos import Sidecar, import_painted, level_size, render
+from lowlight.workflows.editing.pictures import draw_noise, edit, fill, fix_from, reconstruct
+from lowlight.workflows.evaluating.face_scores import drawn_faces, rmse, score_faces, take_off_glasses
+
+
+def test_a_change_counts_from_two_steps_of_eight_bits() -> None:
+    before = torch.full((1, 3, 4, 4), 0.5)
+    after = before.clone()
+    after[0, 1, 0, 0] += 1.9 / 255
+    after[0, 2, 2, 1] -= 2.1 / 255
+    assert changed_region(after, before).nonzero().tolist() == [[0, 0, 2, 1]]
+    with pytest.raises(UsageError, match="without changing its size"):
+        changed_region(after[..., :2], before)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4, 8])
+def test_the_mask_covers_what_was_painted_and_ends_soon(factor: int) -> None:
+    region = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    region[0, 0, 3, 4] = True
+    mask = blend_mask(region, factor, (8 * factor, 8 * factor))[0, 0]
+    painted = mask[3 * factor : 4 * factor, 4 * factor : 5 * factor]
+    assert painted.min() > 0.85
+    rows = mask.amax(1).nonzero().flatten()
+    assert rows.min() == max((3 - 2) * factor, 0) and rows.max() == min((4 + 2) * factor, 8 * factor) - 1
+    assert torch.allclose(mask, mask.clamp(0, 1))
+    assert blend_mask(region, factor, (8 * factor - 1, 8 * factor + 3)).shape[-2:] == (8 * factor - 1, 8 * factor + 3)
+
+
+def test_dilation_and_feather_keep_whole_and_empty_masks() -> None:
+    for value in (0.0, 1.0):
+        mask = torch.full((1, 1, 9, 7), value)
+        assert torch.equal(dilate(mask, 2), mask)
+        assert torch.allclose(feather(mask, 2), mask)
+    assert feather(torch.zeros(1, 1, 9, 7), 2).eq(0).all()
+
+
+def test_regions_show_samples_of_their_own() -> None:
+    base = numbers(1, 3, 4, 4)
+    left = torch.zeros(1, 1, 4, 4)
+    left[..., :2] = 1
+    joined = blend_regions(base, [(left, base + 1), (1 - left, base + 2)])
+    assert torch.allclose(joined[..., :2], base[..., :2] + 1) and torch.allclose(joined[..., 2:], base[..., 2:] + 2)
+    assert torch.equal(blend(base, base + 1, torch.zeros(1, 1, 4, 4)), base)
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_an_edit_touches_nothing_else(level: int) -> None:
+    model = faces_model().eval()
+    picture = numbers(1, 3, 32, 32)
+    with torch.no_grad():
+        original = reconstruct(model, picture)
+        same = edit(model, original, original.levels[level - 1], level)
+        assert torch.equal(same.samples[0], original.image) and same.mask.eq(0).all()
+        painted = original.levels[level - 1].clone()
+        painted[..., 1, 1] += 0.5
+        changed = edit(model, original, painted, level, samples=2, generator=generator(1))
+    for sample in changed.samples:
+        outside = (changed.mask == 0).expand_as(sample)
+        assert outside.any() and torch.equal(sample[outside], original.image[outside])
+        assert not torch.equal(sample, original.image)
+    if level > 1:
+        assert not torch.equal(*changed.samples)
+
+
+def test_a_painted_picture_is_what_its_level_shows() -> None:
+    model = faces_model().eval()
+    painted = numbers(1, 3, 16, 16)
+    rendered = model.paint(painted, 2)
+    assert torch.equal(rendered.levels[1], painted) and rendered.image.shape == (1, 3, 32, 32)
+
+
+def test_fixed_levels_do_not_vary() -> None:
+    model = raw_model().eval()
+    frames = numbers(1, 1, 4, 64, 64)
+    plain = model.restore(frames)
+    drawn = model.restore(frames, None, fix_from(draw_noise(plain.latents, generator(1)), 2))
+    assert torch.equal(drawn.levels[1], plain.levels[1]) and torch.equal(drawn.levels[2], plain.levels[2])
+    assert not torch.equal(drawn.image, plain.image)
+
+
+def test_impossible_edits_are_refused() -> None:
+    model = faces_model().eval()
+    original = reconstruct(model, numbers(1, 3, 32, 32))
+    with pytest.raises(UsageError, match="levels 1"):
+        edit(model, original, original.image, 4)
+    with pytest.raises(UsageError, match="seed"):
+        edit(model, original, original.image, 1, samples=2)
+
+
+def test_filling_continues_what_surrounds() -> None:
+    ramp = torch.arange(12.0).view(1, 1, 1, -1).expand(1, 3, 12, 12).clone()
+    region = torch.zeros(1, 1, 12, 12, dtype=torch.bool)
+    region[..., 4:8, 4:8] = True
+    holed = torch.where(region, 99.0, ramp)
+    assert torch.allclose(fill(holed, region), ramp, atol=0.05)
+
+
+class Faithful:
+    """A pyramid that keeps every picture as it is and renders painted levels by their bands."""
+
+    traits = faces_model(side_px=64).traits
+
+    def sample_finer(self, target, level, noise=None, levels=1):  # type: ignore[no-untyped-def]
+        return Restoration(target, levels=gaussian_pyramid(target, 3))
+
+    def paint(self, painted, level, noise=None):  # type: ignore[no-untyped-def]
+        for _ in range(level - 1):
+            painted = torch.nn.functional.interpolate(painted, scale_factor=2, mode="bilinear")
+        return Restoration(painted)
+
+
+def test_scores_of_faces_by_a_faithful_model() -> None:
+    faces = drawn_faces(6, 64, glasses_share=0.7)
+    scores = score_faces(Faithful(), faces, level=2)  # type: ignore[arg-type]
+    assert scores["faces"] == 6 and 0 < scores["edited"] <= 6
+    assert scores["rmse_mean"] == 0 and scores["change_outside"] == 0
+    # Twice the pixel is nearly sharp: most of the glasses are gone, the face about them hardly changes.
+    assert scores["glasses_after"] < 0.5 * scores["glasses_before"]
+    assert scores["outside_before"] < 1 and scores["outside_after"] < 10
+    assert rmse(torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.5)).tolist() == [127.5]
+    picture, twin, mask = faces[0].picture[None], faces[0].picture[None], torch.zeros(1, 1, 64, 64, dtype=torch.bool)
+    none = take_off_glasses(Faithful(), picture, twin, mask, 2, "fill")  # type: ignore[arg-type]
+    assert torch.equal(none.samples[0], none.reconstruction)
+
+
+def test_a_whole_frame_has_the_size_of_its_level() -> None:
+    model = raw_model().eval()
+    frame = numbers(4, 70, 100)
+    rule = GridRule(stride=40)
+    for level, size in ((1, (70, 100)), (2, (35, 50)), (3, (18, 25))):
+        assert level_size(70, 100, level) == size
+        picture = render(model, frame, level=level, rule=rule)
+        assert picture.shape == (3, *size) and picture.min() >= 0 and picture.max() <= 1
+    small = render(model, frame[:, :30, :50])
+    assert small.shape == (3, 30, 50)
+
+
+def test_a_whole_frame_of_one_tile_is_what_the_network_gives() -> None:
+    model = raw_model().eval()
+    frame = numbers(4, 64, 64)
+    with torch.no_grad():
+        expected = model.restore(frame[None, None])
+    for level in (1, 2, 3):
+        merged = render(model, frame, level=level)
+        assert np.allclose(merged, expected.levels[level - 1][0].clamp(0, 1).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("upscale", [1, 2])
+def test_an_import_changes_the_painted_half_alone(upscale: int) -> None:
+    model = raw_model(upscale=upscale).eval()
+    frame, rule = numbers(4, 64, 104), GridRule(stride=40)
+    result, exported = (render(model, frame, level=level, rule=rule) for level in (1, 2))
+    unchanged = import_painted(model, frame, result, exported, exported, 2, rule=rule)
+    assert np.array_equal(unchanged, result)
+    painted = exported.copy()
+    painted[0, :, :26] += 0.2
+    edited = import_painted(model, frame, result, exported, painted, 2, rule=rule)
+    border, reach = 52 * upscale, 4 * upscale
+    assert np.array_equal(edited[..., border + reach :], result[..., border + reach :])
+    assert not np.allclose(edited[..., : border - reach], result[..., : border - reach], atol=0.02)
+    with pytest.raises(UsageError, match="52 x 32"):
+        render(model, frame, painted=painted[..., :-1], painted_level=2, rule=rule)
+
+
+def test_the_sidecar_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "coarse.json"
+    sidecar = Sidecar(photo="a.dng", ratio=100.0, weights="ab12", level=3, width=25, height=18)
+    sidecar.write(path)
+    assert Sidecar.read(path) == sidecar and dataclasses.asdict(sidecar)["level"] == 3
+    for text in ("{", "[]", '{"photo": 3}'):
+        path.write_text(text)
+        with pytest.raises(BrokenFileError, match="export it again"):
+            Sidecar.read(path)

@@ -1,0 +1,130 @@
+"""Which photos are taken for one scene: those named, those of a folder, those of a burst."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from burst_material import light, write
+
+from lowlight.core.errors import UsageError
+from lowlight.core.photo import Metadata, Picture
+from lowlight.raw.exif import read_metadata
+from lowlight.raw.read import read_raw
+from lowlight.workflows.enhancing.inputs import find_photos
+from lowlight.workflows.enhancing.scenes import Scene, find_scenes
+from lowlight.writers.exif import exif_tags
+from lowlight.writers.ifd import append_tags, ascii_entry
+
+SIZE = (200, 240)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def shot(path: Path, seconds: float | None, scene: int = 0, *, subsec: bool = True, **changes: Any) -> Path:
+    """A photo taken some seconds after ten o'clock."""
+    write(path, light(*SIZE, scene=scene), seed=len(path.name) + scene, **changes)
+    if seconds is None:
+        return path
+    told = Metadata(
+        exposure_s=changes.get("exposure_s", 1.0),
+        iso=800,
+        taken_at=f"2026:11:20 22:{int(seconds) // 60:02}:{int(seconds) % 60:02}",
+    )
+    tags = exif_tags(Picture(np.zeros((1, 1, 3), np.uint16), told), encoded=False)
+    fraction = [ascii_entry(37521, f"{seconds % 1:.2f}"[2:])] if subsec else []
+    append_tags(path, [], sorted([*tags.exif, *fraction], key=lambda tag: tag.tag), tags.gps)
+    return path
+
+
+def groups(folder: Path, group: str | None, *, recursive: bool = False) -> list[list[str]]:
+    photos = find_photos([str(folder)], recursive=recursive)
+    return [scene.names for scene in find_scenes(photos, group=group)]
+
+
+def test_the_time_is_known_to_a_fraction_of_a_second(tmp_path: Path) -> None:
+    metadata = read_metadata(shot(tmp_path / "a.dng", 83.25))
+    assert (metadata.taken_at, metadata.subsec_s) == ("2026:11:20 22:01:23", 0.25)
+    assert read_raw(tmp_path / "a.dng").metadata.subsec_s == 0.25
+    assert read_metadata(shot(tmp_path / "b.dng", 83.25, subsec=False)).subsec_s is None
+
+
+def test_named_photos_are_one_scene_or_each_its_own(tmp_path: Path) -> None:
+    for name in "abc":
+        write(tmp_path / f"{name}.dng", light(20, 20))
+    photos = find_photos([str(tmp_path)])
+    assert [scene.names for scene in find_scenes(photos)] == [["a.dng"], ["b.dng"], ["c.dng"]]
+    (scene,) = find_scenes(photos, fuse=True)
+    assert scene == Scene(tuple(photos)) and scene.names == ["a.dng", "b.dng", "c.dng"]
+    (single,) = find_scenes(photos[:1], fuse=True)
+    assert single.names == ["a.dng"]
+
+
+def test_each_folder_is_a_scene(tmp_path: Path) -> None:
+    for name in ("a.dng", "x/b.dng", "x/c.dng", "x/deep/d.dng"):
+        write(tmp_path / name, light(20, 20))
+    assert groups(tmp_path, "folder", recursive=True) == [["a.dng"], ["b.dng", "c.dng"], ["d.dng"]]
+    (tmp_path / "empty").mkdir()
+    photos = find_photos([str(tmp_path / "x"), str(tmp_path / "empty")])
+    assert [scene.first.problem is None for scene in find_scenes(photos, group="folder")] == [True, False]
+
+
+def test_bursts_are_told_by_time_exposure_and_likeness(tmp_path: Path) -> None:
+    shot(tmp_path / "a1.dng", 10.0)
+    shot(tmp_path / "a2.dng", 11.4)
+    shot(tmp_path / "a3.dng", 13.9)  # 1 s of exposure and 1.5 s of waiting
+    shot(tmp_path / "b.dng", 30.0)  # the same scene, much later
+    shot(tmp_path / "c.dng", 31.5, scene=4)  # another scene at once
+    shot(tmp_path / "d.dng", 33.0, scene=4, exposure_s=8.0)  # the same with another exposure
+    shot(tmp_path / "e.dng", 42.0, scene=4, exposure_s=8.0, model="Other")
+    shot(tmp_path / "f.dng", 51.0, scene=4, exposure_s=8.0, model="Other")
+    (tmp_path / "g.dng").write_bytes(b"no RAW")
+    found = groups(tmp_path, "burst")
+    assert found == [["a1.dng", "a2.dng", "a3.dng"], ["b.dng"], ["c.dng"], ["d.dng"], ["e.dng", "f.dng"], ["g.dng"]]
+
+
+def test_frames_of_a_burst_are_in_the_order_of_time_and_the_burst_says_so(tmp_path: Path) -> None:
+    shot(tmp_path / "z.dng", 10.25)
+    shot(tmp_path / "a.dng", 11.75)
+    (scene,) = find_scenes(find_photos([str(tmp_path)]), group="burst")
+    assert scene.names == ["z.dng", "a.dng"] and "burst of 2 frames was found within 1.5 s" in scene.notes[0]
+
+
+def test_photos_without_a_time_are_told_by_name_and_likeness(tmp_path: Path) -> None:
+    for name, scene, exposure_s in (("1", 0, 1.0), ("2", 0, 1.0), ("3", 5, 1.0), ("4", 5, 1.0), ("5", 5, 1.5)):
+        shot(tmp_path / f"{name}.dng", None, scene, exposure_s=exposure_s)
+    assert groups(tmp_path, "burst") == [["1.dng", "2.dng"], ["3.dng", "4.dng"], ["5.dng"]]
+    scene = find_scenes(find_photos([str(tmp_path)]), group="burst")[0]
+    assert "names and likeness" in scene.notes[0]
+
+
+def test_frames_of_two_sizes_are_no_burst(tmp_path: Path) -> None:
+    shot(tmp_path / "a.dng", None)
+    write(tmp_path / "b.dng", light(150, 240))
+    assert groups(tmp_path, "burst") == [["a.dng"], ["b.dng"]]
+
+
+def test_options_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    photos = find_photos([str(write(tmp_path / "a.dng", light(20, 20)))])
+    with pytest.raises(UsageError, match="one of the two"):
+        find_scenes(photos, fuse=True, group="burst")
+    with pytest.raises(UsageError, match="no group 'day'"):
+        find_scenes(photos, group="day")
+
+
+@pytest.mark.shared
+def test_the_burst_of_a_real_camera_is_found(shared_data: Path, tmp_path: Path) -> None:
+    names = [f"static_a_0{number}.dng" for number in range(3)]
+    paths = [shared_data / "burst_imx296" / name for name in ("dark_frame_00.dng", *names)]
+    paths.append(shared_data / "raw" / "rpi_imx296_checkerboard_10ms.dng")
+    for path in paths:
+        (tmp_path / path.name).symlink_to(path)
+    assert groups(tmp_path, "burst") == [["dark_frame_00.dng"], ["rpi_imx296_checkerboard_10ms.dng"], names]
