@@ -26,7 +26,7 @@ from lowlight.ops.tiling import TileGrid, dense
 from lowlight.raw.bayer import pack, packed_size
 from lowlight.raw.read import read_raw
 from lowlight.restorer import Restorer, RestorerOptions
-from lowlight.workflows.enhancing.enhance import meter
+from lowlight.workflows.enhancing.photo_steps import meter
 from lowlight.workflows.evaluating.baselines import amplified, wavelet
 
 SIDE_PX, RATIO = 512, 100.0

@@ -40,6 +40,7 @@ class RestorerOptions:
     merge: Merge = "idw"
     power: float = 2.0  # of the inverse distance
     strength: float = 1.0  # 1: the network's picture, 0: the developed input
+    levels: int = 1  # finest level of a pyramid that is run; from there on the picture is enlarged
     precision: str = "auto"
     batch: int | None = None  # tiles at a time; None: what suits the device
     size: str = "native"  # full, half, or native: what the network gives
@@ -87,6 +88,11 @@ class Restorer:
             raise UsageError("this model gives pictures of half the sensor's size; use --size half, or other weights")
         if self.traits.in_channels not in (SRGB_CHANNELS, RAW_CHANNELS):
             raise UsageError(f"this model reads {self.traits.in_channels} planes; a Bayer RAW has 4, use other weights")
+        if not 1 <= self.options.levels <= self.traits.levels:
+            raise UsageError(
+                f"level {self.options.levels} was asked for, and these weights have "
+                + (f"levels 1 to {self.traits.levels}" if self.traits.levels > 1 else "no levels; leave out --levels")
+            )
         self.batch = self.options.batch or BATCH[self.device.type]
         network: torch.nn.Module = model
         self.model = network.to(self.device, self.dtype, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -165,7 +171,7 @@ class Restorer:
             tile_weights(u * traits.tile, self.options.merge, self.options.power, u * traits.halo),
         )
         source = TileSource(burst, ratio, grid, traits, self.options.strength, noise)
-        runner = BatchRunner(self.model, self.device, self.dtype, self.batch, between)
+        runner = BatchRunner(self.model, self.device, self.dtype, self.batch, between, self.options.levels)
         picture = np.empty((len(rows), len(cols), traits.out_channels), dtype=np.uint16)
         for first, band in blender.merge(runner.run(source.tiles(), self.options.strength)):
             start, stop = max(first, rows.start), min(first + band.shape[1], rows.stop)

@@ -1,7 +1,7 @@
 """Tiles through a network, as many at a time as memory takes."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,9 +35,10 @@ class BatchRunner:
         dtype: torch.dtype,
         batch: int,
         between: Callable[[], None] | None,
+        levels: int = 1,
     ) -> None:
         self.model, self.device, self.dtype, self.batch = model, device, dtype, batch
-        self.between = between
+        self.between, self.levels = between, levels
 
     def run(self, tiles: Iterator[TileInput], strength: float) -> Iterator[FloatArray]:
         """Output tiles `[C', ut, ut]` as float32 arrays, in order; `strength` of the network, the rest developed."""
@@ -94,7 +95,7 @@ class BatchRunner:
         frames = frames.to(self.device, self.dtype, memory_format=torch.channels_last)
         frames = frames.view(len(items), -1, *frames.shape[1:])
         drawn = [item.noise for item in items if item.noise is not None]
-        given = {}
+        given: dict[str, Any] = {"levels": self.levels} if self.levels > 1 else {}
         if drawn:
             given["noise"] = tuple(torch.stack(each).to(self.device, self.dtype) for each in zip(*drawn, strict=True))
         # The base keeps full precision: what is added to it is small.

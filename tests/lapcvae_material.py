@@ -35,13 +35,17 @@ def batch_for(model: nn.Module, count: int = 2, seed: int = 2) -> Batch:
     return Batch(frames, numbers(count, traits.out_channels, side, side, seed=seed + 1), frames.new_ones(count, 1))
 
 
-def train(model, batch_of, steps, config=None, first=0, whole=None, rate=1e-3, seed=5):  # type: ignore[no-untyped-def]
+def train(  # type: ignore[no-untyped-def]
+    model, batch_of, steps, config=None, first=0, whole=None, rate=1e-3, seed=5, clip_norm=None
+):
     """Steps `first` to `first + steps` of a run of `whole` steps; gives the last losses."""
     config = config or LapCvaeObjectiveConfig()
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
     for step in range(first, first + steps):
         loss = lapcvae(model, batch_of(step), step / (whole or steps), generator(seed + step), config)
         loss.total.backward()
+        if clip_norm:
+            nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     return {name: float(part) for name, part in loss.parts.items()}

@@ -179,7 +179,16 @@ def test_an_import_changes_the_painted_half_alone(upscale: int) -> None:
 
 def test_the_sidecar_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "coarse.json"
-    sidecar = Sidecar(photo="a.dng", ratio=100.0, weights="ab12", level=3, width=25, height=18)
+    sidecar = Sidecar(
+        photo="a.dng",
+        photo_sha256="ab12",
+        ratio=100.0,
+        weights="w.safetensors",
+        weights_sha256="cd34",
+        level=3,
+        width=25,
+        height=18,
+    )
     sidecar.write(path)
     assert Sidecar.read(path) == sidecar and dataclasses.asdict(sidecar)["level"] == 3
     for text in ("{", "[]", '{"photo": 3}'):

@@ -21,7 +21,7 @@ from lowlight.ops.orient import turn_upright
 from lowlight.raw.exif import tiff_tags
 from lowlight.raw.read import read_raw
 from lowlight.restorer import RestorerOptions
-from lowlight.workflows.enhancing import enhance as module
+from lowlight.workflows.enhancing import enhancer as module
 from lowlight.workflows.enhancing.enhance import EnhanceOptions, enhance_files
 from lowlight.workflows.enhancing.inputs import Photo, find_photos
 from lowlight.workflows.enhancing.photo_steps import balanced, meter

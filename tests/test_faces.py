@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lapcvae_material import faces_model
 from PIL import Image
 
 from lowlight.core.errors import ConfigError, DataError
@@ -18,6 +19,8 @@ from lowlight.data.faces import (
     open_faces,
     read_faces,
 )
+from lowlight.workflows.evaluating.face_scores import MOST_FACES, ScoredFaces
+from lowlight.workflows.evaluating.scorers import find_scorer
 
 TRAITS = ModelTraits(kind="image", in_channels=3, max_frames=0, tile=32)
 CPU = torch.device("cpu")
@@ -89,3 +92,31 @@ def test_what_faces_cannot_do_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="from 3 faces"):
         FaceSource(lambda index: drawn_face(index, 16), 3, {}, 4, 0, CPU)
     assert face_batch(torch.zeros(2, 3, 8, 8)).base is None
+
+
+def test_faces_are_scored_and_shown_by_the_table(tmp_path: Path) -> None:
+    scorer = find_scorer("faces")
+    opened = scorer.open(tmp_path, FacesConfig(count=5), "validation")
+    assert len(opened) == MOST_FACES
+    opened.count = 12
+    model = faces_model().eval()
+    scores = scorer.score(model, opened, CPU, 0)
+    assert scores["faces"] == 12 and scorer.decisive(scores) == "rmse_mean" and not scorer.highest
+    assert scores["edited"] > 0 and scores["change_outside"] == 0
+    assert scores == scorer.score(model, opened, CPU, 0)
+    assert scorer.figures is not None
+    sheet = scorer.figures(model, tmp_path, "faces", 0)["sheet"]
+    # The face, its reconstruction, two samples, one with level 2 kept, the edit and the twin, six times.
+    assert isinstance(sheet, np.ndarray) and sheet.shape[2] == 3
+    assert sheet.shape[1] > 7 * 64 and 6 * 64 <= sheet.shape[0] < 7 * 64
+
+
+def test_photographs_are_scored_by_their_held_out_ones(tmp_path: Path) -> None:
+    for index in range(64):
+        Image.new("RGB", (40, 30), (3 * index, 90, 120)).save(tmp_path / f"{index:02}.png")
+    options = FacesConfig(photographs=True)
+    held_out, train = (ScoredFaces(tmp_path, options, split) for split in ("validation", "train"))
+    assert len(held_out) + len(train) == 64 and 0 < len(held_out) < 16
+    assert [face.picture.shape for face in held_out.of_side(16)] == [(3, 16, 16)] * len(held_out)
+    with pytest.raises(DataError, match=r"none|photos"):
+        ScoredFaces(tmp_path / "none", options, "validation")

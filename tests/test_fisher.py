@@ -1,5 +1,6 @@
 """The Fisher autoencoder: its parts against closed forms, its gradient against differences, and where it applies."""
 
+import importlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +19,6 @@ from lowlight.core.restoration import Batch, Condition, Gaussian, ModelTraits, S
 from lowlight.models import build_model, model_config
 from lowlight.models.repair import RepairNet, RepairNetConfig
 from lowlight.models.vae import DigitVae, DigitVaeConfig
-from lowlight.objectives import fisher as fisher_module
 from lowlight.objectives.beta import BetaConfig, beta, cross_entropy
 from lowlight.objectives.elbo import CvaeConfig, cvae
 from lowlight.objectives.fisher import FisherConfig, Terms, fisher, fisher_terms, log_likelihood, normal_score
@@ -400,7 +400,8 @@ def test_what_does_not_apply_is_refused_with_a_sentence() -> None:
 
 
 def test_l1_is_said_to_be_a_heuristic(caplog: pytest.LogCaptureFixture) -> None:
-    fisher_module._warn_of_l1.cache_clear()
+    # The package has a function of the same name, which hides the module.
+    importlib.import_module("lowlight.objectives.fisher")._warn_of_l1.cache_clear()
     with caplog.at_level(logging.WARNING):
         FisherConfig(recon="l1")
         FisherConfig(recon="l1")

@@ -24,7 +24,7 @@ from lowlight.raw.bayer import pack
 from lowlight.raw.read import read_raw
 from lowlight.restorer import Restorer, RestorerOptions
 from lowlight.tile_source import TileSource
-from lowlight.workflows.enhancing import enhance as module
+from lowlight.workflows.enhancing import enhancer as module
 from lowlight.workflows.enhancing.enhance import enhance_files
 from lowlight.workflows.enhancing.inputs import find_photos
 from lowlight.workflows.enhancing.options import EnhanceOptions

@@ -17,6 +17,7 @@ from lowlight.data.pairs import Pair, list_sha256
 from lowlight.ops.resize import mean_of_blocks
 from lowlight.ops.tiling import GridRule
 from lowlight.restorer import Restorer, RestorerOptions
+from lowlight.workflows.evaluating.clocks import MergeClock
 from lowlight.workflows.evaluating.evaluate import evaluate, evaluate_methods, several_reports
 from lowlight.workflows.evaluating.methods import EvaluateOptions, chosen_on
 from lowlight.workflows.evaluating.pair_lists import Selection, open_pair_list
@@ -157,6 +158,21 @@ def test_unmerged_tiles_are_parts_of_the_picture(pattern: CfaPattern, upscale: i
         assert np.abs(tile[middle].astype(int) - part[middle]).mean() <= 1.0, "the whole picture has the same tiles"
 
 
+def test_unmerged_tiles_start_where_the_latents_do(tmp_path: Path) -> None:
+    from lowlight.checkpoint import load_weights
+
+    model, _ = load_weights(make_weights(tmp_path / "w.safetensors", 1, init="kaiming"))
+    model.traits = replace(model.traits, latent_stride=64)  # type: ignore[arg-type, assignment]
+    restorer = Restorer(model, RestorerOptions(grid=GridRule(overlap=0), precision="fp32"), "cpu")
+    mosaic = (512 + 400 * gray_light(600, 510)).astype(np.uint16)
+    levels = {"black": (512,) * 4, "white": (16383,) * 4, "wb": (2.0, 1.0, 1.5, 1.0)}
+    frame = RawFrame(mosaic=mosaic, pattern=RGGB, wb_source="camera", camera_to_srgb=None, **levels)  # type: ignore[arg-type]
+    numbered = np.broadcast_to(np.arange(300, dtype=np.uint16)[:, None, None], (300, 255, 3))
+    parts = [part for _, part in tile_pictures(restorer, Pair("dark", "", frame, numbered, RATIO))]
+    assert [(int(part.min()), int(part.max())) for part in parts] == [(0, 255), (64, 299)]
+    assert MergeClock(restorer).seconds(frame) > 0
+
+
 def test_patches_weigh_every_tile_alike(sid_manifest: Path, weights: Path) -> None:
     report = evaluate(sid_manifest, EvaluateOptions(weights=weights, protocol="patches", device="cpu"))
     half = evaluate(sid_manifest, EvaluateOptions(weights=weights, device="cpu"))
@@ -221,13 +237,15 @@ def test_the_posterior_is_seen_and_must_be_there(sid_manifest: Path, weights: Pa
         evaluate(sid_manifest, replace(options, weights=without))
 
 
-def test_the_oracle_gives_each_tile_its_own_truth(tmp_path: Path) -> None:
+@pytest.mark.parametrize("latent_stride", [1, 64])
+def test_the_oracle_gives_each_tile_its_own_truth(latent_stride: int, tmp_path: Path) -> None:
     """A network whose picture is its posterior's target shows that tiles and truths meet."""
     from lowlight.checkpoint import load_weights
     from lowlight.core.restoration import Gaussian
     from lowlight.workflows.evaluating.oracle import Oracle
 
     model, _ = load_weights(make_weights(tmp_path / "w.safetensors", 1, posterior=True, base="none"))
+    model.traits = replace(model.traits, latent_stride=latent_stride)  # type: ignore[arg-type, assignment]
     light = gray_light(600, 580)
     mosaic = (512 + 400 * light).astype(np.uint16)
     levels = {"black": (512,) * 4, "white": (16383,) * 4, "wb": (2.0, 1.0, 1.5, 1.0)}
@@ -274,6 +292,8 @@ def test_the_command_compares_and_writes_rows(sid_manifest: Path, weights: Path,
         ["--protocol", "patches", "--strategies", "all"],
         ["--protocol", "patches", "--oracle-posterior"],
         ["--protocol", "562", "--include-misaligned"],
+        ["--shard", "3"],
+        ["--shard", "4/4"],
     ]
     for more in wrong:
         assert isinstance(CliRunner().invoke(app, [*arguments, *more]).exception, UsageError), more

@@ -11,10 +11,11 @@ import pytest
 
 from lowlight.core.errors import UsageError
 from lowlight.restorer import RestorerOptions
-from lowlight.workflows.enhancing.enhance import EnhanceOptions, _plan, enhance_files
+from lowlight.workflows.enhancing.enhance import EnhanceOptions, enhance_files
 from lowlight.workflows.enhancing.inputs import Photo
+from lowlight.workflows.enhancing.planning import plan_jobs
 from lowlight.workflows.enhancing.ray_job import PhotoWorker, _tasks, enhance_on_ray
-from lowlight.workflows.sharding import shard
+from lowlight.workflows.sharding import Shard
 
 
 def options(out: Path, weights: Path, **more: object) -> EnhanceOptions:
@@ -59,7 +60,7 @@ def test_a_worker_does_photo_by_photo_what_one_run_does(
     shared = options(tmp_path / "worker", tiny_weights, ratio=ratio)
     worker = PhotoWorker(shared, os.getcwd(), None)
     assert worker.problem() is None
-    jobs = _plan(chosen, shared)
+    jobs = plan_jobs(chosen, shared)
     common = 2.0 ** worker.stops(jobs[:1])[0] if ratio == "same" else None  # type: ignore[operator]
     assert worker.stops(jobs[2:]) == [None]
     found = [row for job in jobs for row in worker.enhance([job], common, False)]
@@ -68,27 +69,6 @@ def test_a_worker_does_photo_by_photo_what_one_run_does(
     assert files(shared.out) == files(alone.out)
     assert [row["status"] for row in worker.enhance(jobs[:2], common, False)] == ["skipped", "skipped"]
     assert [row["status"] for row in worker.enhance(jobs[:1], common, True)] == ["done"]
-
-
-def test_two_shards_give_the_files_of_one_run(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
-    source = tmp_path / "more"
-    for place in ("0.dng", "a/0.dng", "b/0.dng"):  # two of them have the same name but for the folder
-        (source / place).parent.mkdir(parents=True, exist_ok=True)
-        (source / place).write_bytes((folder / "0.dng").read_bytes())
-    chosen = [Photo(path, Path(path.name)) for path in sorted(source.rglob("*.dng"))]
-    alone = options(tmp_path / "alone", tiny_weights, ratio=40.0)
-    enhance_files(chosen, alone)
-    shared = options(tmp_path / "shards", tiny_weights, ratio=40.0)
-    sizes = []
-    for part in ("2/2", "1/2"):
-        listed = chosen if part == "1/2" else chosen[::-1]
-        jobs = sorted(_plan(chosen, shared), key=lambda job: listed.index(job.photo))
-        mine = shard(jobs, part, key=lambda job: str(job.photo.path))
-        rows = PhotoWorker(shared, os.getcwd(), None).enhance(mine, None, False)
-        assert all(row["status"] == "done" for row in rows)
-        sizes.append(len(rows))
-    assert sizes == [1, 2]
-    assert files(shared.out) == files(alone.out)
 
 
 def test_a_worker_keeps_what_is_wrong_with_its_options(tmp_path: Path, tiny_weights: Path) -> None:
@@ -168,6 +148,17 @@ def test_two_workers_one_of_them_killed_give_the_files_of_one_run(
     assert files(shared.out) == files(alone.out)
     again = enhance_on_ray(photos(folder), shared, workers=2)
     assert [row["status"] for row in again] == ["skipped"] * 6 + ["failed"]
+
+
+@pytest.mark.slow
+def test_a_shard_on_a_cluster_is_that_part_of_one_run(
+    cluster: None, folder: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    alone, shared = (options(tmp_path / name, tiny_weights, shard=Shard(2, 3)) for name in ("alone", "ray"))
+    rows = enhance_files(photos(folder), alone)
+    found = enhance_on_ray(photos(folder), shared)
+    assert bare(found, shared.out) == bare(rows, alone.out) and len(rows) == 2
+    assert files(shared.out) == files(alone.out)
 
 
 @pytest.mark.slow

@@ -418,3 +418,23 @@ def test_memory_does_not_grow_with_the_number_of_tiles() -> None:
         tracemalloc.stop()
         tiles.append(sum(model.calls))
     assert tiles[1] > 2.5 * tiles[0] and peaks[1] < 1.1 * peaks[0]
+
+
+def test_a_pyramid_can_stop_at_a_coarser_level() -> None:
+    from lapcvae_material import raw_model
+
+    frame = night_frame(120, 136)
+    options = fp32(grid=GridRule(overlap=16))
+    restorers = [Restorer(raw_model(), replace(options, levels=level), "cpu") for level in (1, 2, 3)]
+    pictures = [restorer.photo(frame, 60.0).pixels.astype(float) for restorer in restorers]
+    assert pictures[0].shape == pictures[1].shape == pictures[2].shape
+    # Enlarging by interpolation leaves no fine detail: neighbours differ less, the coarser the level.
+    steps = [np.abs(np.diff(picture, axis=1)).mean() for picture in pictures]
+    assert steps[0] > steps[1] > steps[2]
+    with pytest.raises(UsageError, match="level 4 was asked for, and these weights have levels 1 to 3"):
+        Restorer(raw_model(), replace(options, levels=4), "cpu")
+
+
+def test_levels_need_a_pyramid(tiny: nn.Module) -> None:
+    with pytest.raises(UsageError, match="no levels; leave out --levels"):
+        Restorer(tiny, fp32(levels=2), "cpu")

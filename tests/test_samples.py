@@ -19,7 +19,7 @@ from lowlight.data.pictures import read_picture
 from lowlight.ops.tiling import GridRule, TileGrid
 from lowlight.restorer import Restorer, RestorerOptions
 from lowlight.tile_source import TileSource
-from lowlight.workflows.enhancing import enhance as module
+from lowlight.workflows.enhancing import enhancer as module
 from lowlight.workflows.enhancing.enhance import enhance_files
 from lowlight.workflows.enhancing.inputs import find_photos
 from lowlight.workflows.enhancing.options import EnhanceOptions

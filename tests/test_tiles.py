@@ -210,7 +210,7 @@ def test_a_blender_can_be_used_again() -> None:
     blender = BandBlender(grid.rows, grid.cols, 30, 1, tile_weights(8))
     for seed in (0, 1):
         picture = np.random.default_rng(seed).random((1, 20, 30), dtype=np.float32)
-        whole = np.concatenate([band for _, band in blender.merge(tiles_of(picture, grid))], axis=1)
+        whole = np.concatenate([band.copy() for _, band in blender.merge(tiles_of(picture, grid))], axis=1)
         np.testing.assert_allclose(whole, picture, rtol=0, atol=1e-6)
 
 

@@ -16,6 +16,7 @@ from lowlight.cli.bench import bench
 from lowlight.cli.cache import cache_command
 from lowlight.cli.check_pairs import check_pairs_command
 from lowlight.cli.demo import demo
+from lowlight.cli.edit import edit
 from lowlight.cli.enhance import enhance
 from lowlight.cli.eval import evaluate_command
 from lowlight.cli.inspect import inspect
@@ -57,6 +58,7 @@ def _options(
 
 
 app.command("enhance")(enhance)
+app.command("edit")(edit)
 app.command("inspect")(inspect)
 app.command("models")(models)
 app.command("demo")(demo)

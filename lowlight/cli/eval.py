@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from lowlight.cli.eval_images import evaluate_image_weights, refuse_raw_options
+from lowlight.cli.eval_images import ImagesOption, SamplesOption, evaluate_image_weights, refuse_raw_options
 from lowlight.cli.eval_tables import print_problems, print_report, print_reports, with_progress
 from lowlight.core.errors import UsageError
 
@@ -73,6 +73,14 @@ def evaluate_command(
             "--include-misaligned", envvar="LOWLIGHT_INCLUDE_MISALIGNED", help="Keep SID's misaligned scenes."
         ),
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            envvar="LOWLIGHT_SHARD",
+            help="Score part I of N only; the rows of all parts together are those of one run.",
+        ),
+    ] = None,
     versions: Annotated[
         bool,
         typer.Option(
@@ -161,6 +169,8 @@ def evaluate_command(
     seed: Annotated[
         int, typer.Option(metavar="N", envvar="LOWLIGHT_SEED", help="Networks on digits: seed of samples, corruptions.")
     ] = 0,
+    samples: SamplesOption = None,
+    images: ImagesOption = None,
     pictures: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
@@ -179,8 +189,8 @@ def evaluate_command(
     """
     if (data is None) == (pictures is None):
         raise UsageError("Name either a MANIFEST of pairs or two folders with --pictures A B.")
-    if pictures is not None and (report_folder or rows_files):
-        raise UsageError("--report and --rows are about pairs; --pictures has a table and --json.")
+    if pictures is not None and (report_folder or rows_files or shard):
+        raise UsageError("--report, --rows and --shard are about pairs; --pictures has a table and --json.")
     to_stdout = json_file is not None and str(json_file) == "-"
     _expect_folders([*([] if json_file is None or to_stdout else [json_file]), *(rows_files or [])])
     for path in rows_files or []:
@@ -204,8 +214,12 @@ def evaluate_command(
                 json_file=json_file,
                 rows_files=rows_files or (),
                 figures=figures,
+                samples=samples,
+                images=images,
             )
             return
+    if samples is not None or images is not None:
+        raise UsageError("--samples and --images are about networks that fuse pictures; leave them.")
     if figures is not None:
         raise UsageError("--figures is about networks on digits; for photos there is --report.")
     from lowlight.ops.strategies import choose_tiling
@@ -214,6 +228,7 @@ def evaluate_command(
     from lowlight.workflows.evaluating.methods import EvaluateOptions
     from lowlight.workflows.evaluating.pair_lists import Selection
     from lowlight.workflows.evaluating.picture_folders import evaluate_pictures
+    from lowlight.workflows.sharding import parse_shard
 
     parts = {"stride": stride, "overlap": overlap, "merge": merge, "power": power}
     if strategies is not None and any(value is not None for value in parts.values()):
@@ -238,7 +253,12 @@ def evaluate_command(
                 batch=batch,
                 oracle=oracle_posterior,
             ),
-            selection=Selection(split=split, exclude=exclude, include_misaligned=include_misaligned),
+            selection=Selection(
+                split=split,
+                exclude=exclude,
+                include_misaligned=include_misaligned,
+                shard=None if shard is None else parse_shard(shard),
+            ),
             strategies=strategies,
             versions=versions,
             rows=tuple(rows_files or ()),

@@ -3,14 +3,30 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from lowlight.core.errors import UsageError
 
 # What means something to such networks; the rest of the options is about RAW photos.
-OPTIONS = {"data", "weights", "split", "seed", "device", "json_file", "rows_files", "figures"}
+OPTIONS = {"data", "weights", "split", "seed", "device", "json_file", "rows_files", "figures", "samples", "images"}
+
+SamplesOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        envvar="LOWLIGHT_EVAL_SAMPLES",
+        help="Networks that fuse pictures: the whole measures, with so many samples (100), for each number of frames.",
+    ),
+]
+ImagesOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", envvar="LOWLIGHT_EVAL_IMAGES", help="So, on the first so many images; default all."
+    ),
+]
 SPLITS = {"train": ("train",), "val": ("validation",), None: ("validation", "train")}
 
 
@@ -33,15 +49,35 @@ def evaluate_image_weights(
     json_file: Path | None,
     rows_files: Sequence[Path],
     figures: Path | None,
+    samples: int | None = None,
+    images: int | None = None,
 ) -> None:
-    """Score weights files or runs' folders on a folder of pictures, print and write what was asked for."""
+    """Score weights files or runs' folders on a folder of pictures, print and write what was asked for.
+
+    With `samples` or `images` networks that fuse pictures get the whole measures; else all get the quick look.
+    """
     if split not in SPLITS:
         raise UsageError(f"there is no split {split!r} of these pictures; there are train and val")
     from lowlight.report.tables import plain_rows_as_csv, plain_rows_as_jsonl
     from lowlight.workflows.evaluating.evaluate import write_text
     from lowlight.workflows.evaluating.image_models import draw_figures, evaluate_images
 
-    rows = evaluate_images(weights, data, seed=seed, splits=SPLITS[split], device=device)
+    whole = samples is not None or images is not None
+    if whole:
+        from lowlight.workflows.evaluating.fusion_tables import evaluate_fusion
+
+        rows = evaluate_fusion(
+            weights,
+            data,
+            samples=samples,
+            images=images,
+            split="train" if split == "train" else "validation",
+            seed=seed,
+            device=device,
+            progress=lambda sentence: typer.echo(sentence, err=True),
+        )
+    else:
+        rows = evaluate_images(weights, data, seed=seed, splits=SPLITS[split], device=device)
     text = json.dumps({"table": rows}, indent=2, ensure_ascii=False) + "\n"
     for path in rows_files:
         write_text(path, (plain_rows_as_csv if path.suffix.lower() == ".csv" else plain_rows_as_jsonl)(rows))
@@ -50,7 +86,7 @@ def evaluate_image_weights(
     else:
         if json_file is not None:
             write_text(json_file, text)
-        _print_scores(rows)
+        (_print_fusion if whole else _print_scores)(rows)
     if figures is not None:
         for path in draw_figures(weights, data, figures, seed=seed):
             typer.echo(path, err=str(json_file) == "-")
@@ -70,6 +106,27 @@ def _print_scores(rows: Sequence[dict[str, Any]]) -> None:
             _print_table(f"Also measured, {split} images", ("network",), others, lines)
     if any(row["chosen"] for row in rows):
         typer.echo("* the best of several by its score on the validation images, which flatters it.")
+
+
+def _print_fusion(rows: Sequence[dict[str, Any]]) -> None:
+    """Print a line for each number of frames: what was measured in 1e-2, and the paper's numbers."""
+    first = rows[0]
+    title = (
+        f"{first['images']} {first['split']} images of {first['data']}, {max(row['samples'] for row in rows)} samples; "
+        "NLL in 1e-2 bits a dimension, MSE_min in 1e-2"
+    )
+    names = ("network", "frames")
+    numbers = ("epochs", "minutes", "NLL", "+-", "published", "MSE_min", "+-", "published")
+    lines = []
+    for row in rows:
+        lines.append([row["name"], str(row["frames"]), *(str(row["trained"].get(n, "-")) for n in numbers[:2])])
+        for measure in ("nll", "mse_min"):
+            for key in (measure, f"{measure}_error", f"published_{measure}"):
+                value = row.get(key)
+                lines[-1].append(
+                    "-" if value is None else f"{100 * value:.3f}" if "err" in key else f"{100 * value:.2f}"
+                )
+    _print_table(title, names, numbers, lines)
 
 
 def _print_table(title: str, names: Sequence[str], numbers: Sequence[str], lines: Sequence[Sequence[str]]) -> None:

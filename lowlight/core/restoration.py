@@ -90,6 +90,7 @@ class ModelTraits:
     in_channels: int = 4
     out_channels: int = 3
     likelihood: Likelihood = "laplace"  # p(x|z,y); `Restoration.image` is its mean
+    levels: int = 1  # of a pyramid; a coarser one can be asked for
     max_frames: int = 1  # that it was made for; a network of sets takes more
     posterior_reads: Literal["target", "frames"] = "target"  # x of q(z|x); frames: a repair net
     latents: tuple[LatentShape, ...] = ()  # in the order in which they are drawn

@@ -57,7 +57,9 @@ MODELS: dict[str, Entry] = {
     "lapcvae-faces-128": Entry(
         LapCvaeConfig, LapCvae, "the same, 128 pixels", {"side_px": 128, "levels": 4}, kind="image"
     ),
-    "vae-faces": Entry(LapCvaeConfig, LapCvae, "one VAE at full size beside it", {"levels": 1, "latent": 192}, "image"),
+    "vae-faces": Entry(
+        LapCvaeConfig, LapCvae, "one VAE of its size beside it", {"levels": 1, "latent": 192, "hidden": 944}, "image"
+    ),
 }
 
 # Names that weights files of earlier versions carry; their configuration is whole.

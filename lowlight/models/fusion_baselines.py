@@ -32,12 +32,12 @@ class PlainDecoder(nn.Module):
 
     def __init__(self, config: FcnConfig) -> None:
         super().__init__()
-        widths, counts, norm = config.widths(), config.group_counts(), config.norm
+        widths, counts, style = config.widths(), config.group_counts(), config.cell_style()
         scales: list[nn.Module] = []
         wider = None
         for width, count in reversed(list(zip(widths[config.pre_blocks :], counts, strict=True))):
-            cells: list[nn.Module] = [] if wider is None else [DecoderCell(wider, width, expansion=6, norm=norm)]
-            cells += [DecoderCell(width, expansion=6, norm=norm) for _ in range(count * config.cells)]
+            cells: list[nn.Module] = [] if wider is None else [DecoderCell(wider, width, expansion=6, **style)]
+            cells += [DecoderCell(width, expansion=6, **style) for _ in range(count * config.cells)]
             scales.append(nn.Sequential(*cells))
             wider = width
         self.first = scales[0]

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Norm = Literal["batch", "group"]
+Norm = Literal["batch", "group", "channel", "none"]
 
 BRANCH_WEIGHT = 0.1  # of a cell's branch beside its skip
 GROUPS = 8  # of a group norm, fewer where the channels do not divide
@@ -21,10 +21,22 @@ FIRST_ITERATIONS, ITERATIONS = 40, 4  # of the power method, in the first step a
 
 
 def make_norm(norm: Norm, channels: int) -> nn.Module:
-    """Batch norm as the paper has it, or group norm, which asks nothing of the batch."""
+    """Batch norm as the paper has it; group norm asks nothing of the batch, channel norm nothing of other places."""
+    if norm == "none":
+        return nn.Identity()
+    if norm == "channel":
+        return ChannelNorm(channels)
     if norm == "group":
         return nn.GroupNorm(gcd(GROUPS, channels), channels)
     return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.05)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of each place, so that a place does not depend on how far a picture reaches."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep the shape `[B, C, h, w]`."""
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
 class SqueezeExcite(nn.Module):
@@ -61,7 +73,7 @@ class HalvedSkip(nn.Module):
 class EncoderCell(nn.Module):
     """Two norms, activations and 3x3 convolutions, and squeeze-excite; with `channels_out` it halves the size."""
 
-    def __init__(self, channels: int, channels_out: int | None = None, *, norm: Norm) -> None:
+    def __init__(self, channels: int, channels_out: int | None = None, *, norm: Norm, squeeze: bool = True) -> None:
         super().__init__()
         out = channels_out or channels
         self.skip = HalvedSkip(channels, out) if channels_out else nn.Identity()
@@ -72,7 +84,7 @@ class EncoderCell(nn.Module):
             make_norm(norm, out),
             nn.SiLU(),
             nn.Conv2d(out, out, 3, padding=1),
-            SqueezeExcite(out),
+            SqueezeExcite(out) if squeeze else nn.Identity(),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,7 +96,9 @@ class EncoderCell(nn.Module):
 class DecoderCell(nn.Module):
     """A depthwise 5x5 convolution among `expansion` times the channels; with `channels_out` it doubles the size."""
 
-    def __init__(self, channels: int, channels_out: int | None = None, *, expansion: int, norm: Norm) -> None:
+    def __init__(
+        self, channels: int, channels_out: int | None = None, *, expansion: int, norm: Norm, squeeze: bool = True
+    ) -> None:
         super().__init__()
         out, wide = channels_out or channels, expansion * channels
         self.skip: nn.Module = nn.Identity()
@@ -104,7 +118,7 @@ class DecoderCell(nn.Module):
             nn.SiLU(),
             nn.Conv2d(wide, out, 1, bias=False),
             make_norm(norm, out),
-            SqueezeExcite(out),
+            SqueezeExcite(out) if squeeze else nn.Identity(),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -143,7 +157,7 @@ class SizePenalty(nn.Module):
         largest = [
             module.weight.float().abs().max()
             for module in network.modules()
-            if isinstance(module, nn.BatchNorm2d | nn.GroupNorm)
+            if isinstance(module, nn.BatchNorm2d | nn.GroupNorm | nn.LayerNorm)
         ]
         iterations = ITERATIONS if self._running or self.get_buffer("started").item() else FIRST_ITERATIONS
         for index, weights in enumerate(_by_shape(network)):

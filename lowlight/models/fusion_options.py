@@ -1,7 +1,7 @@
 """Options of FusionVAE and its baselines, on pictures of one size and on RAW frames."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypedDict
 
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import LatentShape, Likelihood, ModelTraits
@@ -12,6 +12,13 @@ from lowlight.models.options import TILE_PX, RawModelOptions
 Aggregation = Literal["max", "mean", "bayes"]
 FusionInit = Init | Literal["uniform"]
 Groups = tuple[tuple[int, int], ...]
+
+
+class CellStyle(TypedDict):
+    """What all cells of a network have in common."""
+
+    norm: Norm
+    squeeze: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +32,9 @@ class TowerOptions:
     cells: int = 1  # per latent group
     groups: Groups = ((8, 5), (4, 2))  # pixels of a side and how many groups, finest first; each half the one before
     literal_groups: bool = False  # hand the numbers out the other way round, as the paper's Table 6 has them printed
-    norm: Norm = "batch"
+    norm: Norm = "batch"  # channel: over the channels of each place, which tiles need to agree where they overlap
+    squeeze: bool = True  # scale channels by factors that the whole picture decides; false: tiles agree
+    flat_start: bool = False  # the decoder begins with the same numbers at all places; true: tiles agree
     mean_element: bool = False  # the frames' mean is one more of the set, where there are two frames or more
     penalised: bool = True  # keep what `penalty` needs from step to step
 
@@ -54,6 +63,15 @@ class TowerOptions:
     def side_px(self) -> int:
         """Side of the pictures that `groups` counts in."""
         raise NotImplementedError
+
+    @property
+    def shows_levels(self) -> bool:
+        """Whether the decoder sees the frames' features of each size, beside those of the latent groups."""
+        return False
+
+    def cell_style(self) -> CellStyle:
+        """Give what all cells have in common."""
+        return {"norm": self.norm, "squeeze": self.squeeze}
 
     @property
     def stride(self) -> int:
@@ -88,6 +106,11 @@ class FusionOptions(TowerOptions):
         super().__post_init__()
         if self.latent < 1:
             raise ConfigError(f"latent is {self.latent}; a group has at least 1 channel")
+
+    @property
+    def shows_levels(self) -> bool:
+        """Whether the decoder sees the frames' features of each size, beside those of the latent groups."""
+        return self.skip == "max"
 
     def latent_shapes(self) -> tuple[LatentShape, ...]:
         """Latents in the order in which they are drawn, coarsest first."""
@@ -146,6 +169,11 @@ class FcnConfig(PictureOptions):
     """The fully convolutional baseline. `groups` count its cells, as if each had a latent."""
 
     shortcuts: bool = False  # +S: the decoder sees the frames' features at every size
+
+    @property
+    def shows_levels(self) -> bool:
+        """Whether the decoder sees the frames' features of each size, beside those of the bottleneck."""
+        return self.shortcuts
 
 
 @dataclass(frozen=True, kw_only=True)

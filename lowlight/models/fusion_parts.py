@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lowlight.core.restoration import Gaussian
-from lowlight.models.fusion_blocks import DecoderCell, EncoderCell, Norm
-from lowlight.models.fusion_options import FusionOptions, TowerOptions
+from lowlight.models.fusion_blocks import DecoderCell, EncoderCell
+from lowlight.models.fusion_options import CellStyle, FusionOptions, TowerOptions
 from lowlight.ops.aggregation import fuse_max, fuse_mean, fuse_normals
 from lowlight.ops.gaussian import standard_normal
 
@@ -38,16 +38,17 @@ class Tower(nn.Module):
 
     def __init__(self, options: TowerOptions) -> None:
         super().__init__()
-        norm, widths = options.norm, options.widths()
+        widths = options.widths()
         self.pre = nn.ModuleList()
         for width, wider in pairwise(widths[: options.pre_blocks + 1]):
-            cells = [EncoderCell(width, norm=norm) for _ in range(options.pre_cells - 1)]
-            self.pre.append(nn.Sequential(*cells, EncoderCell(width, wider, norm=norm)))
+            cells = [EncoderCell(width, **options.cell_style()) for _ in range(options.pre_cells - 1)]
+            self.pre.append(nn.Sequential(*cells, EncoderCell(width, wider, **options.cell_style())))
         scale_widths = widths[options.pre_blocks :]
-        self.halve = nn.ModuleList(EncoderCell(i, o, norm=norm) for i, o in pairwise(scale_widths))
+        self.halve = nn.ModuleList(EncoderCell(i, o, **options.cell_style()) for i, o in pairwise(scale_widths))
         self.scales = nn.ModuleList(
             nn.ModuleList(
-                nn.Sequential(*(EncoderCell(width, norm=norm) for _ in range(options.cells))) for _ in range(groups)
+                nn.Sequential(*(EncoderCell(width, **options.cell_style()) for _ in range(options.cells)))
+                for _ in range(groups)
             )
             for width, groups in zip(scale_widths, options.group_counts(), strict=True)
         )
@@ -128,7 +129,8 @@ class LatentGroup(nn.Module):
         super().__init__()
         self.options = options
         numbers = 2 * options.latent
-        cells = [] if first else [DecoderCell(channels, expansion=6, norm=options.norm) for _ in range(options.cells)]
+        style, count = options.cell_style(), 0 if first else options.cells
+        cells = [DecoderCell(channels, expansion=6, **style) for _ in range(count)]
         self.cells = nn.Sequential(*cells)
         self.guide = None if first else nn.Conv2d(channels, channels, 1)
         self.prior_head = nn.Conv2d(channels, numbers, 3, padding=1)
@@ -202,21 +204,21 @@ class PosteriorHeads(nn.Module):
         return Gaussian(prior.mean + mean, prior.log_variance + 2 * log_sigma)
 
 
-def growing_block(channels: int, channels_out: int, cells: int, norm: Norm) -> nn.Sequential:
+def growing_block(channels: int, channels_out: int, cells: int, style: CellStyle) -> nn.Sequential:
     """A block after the last latent group: a cell that doubles the size, then normal ones."""
-    more = [DecoderCell(channels_out, expansion=3, norm=norm) for _ in range(cells - 1)]
-    return nn.Sequential(DecoderCell(channels, channels_out, expansion=3, norm=norm), *more)
+    more = [DecoderCell(channels_out, expansion=3, **style) for _ in range(cells - 1)]
+    return nn.Sequential(DecoderCell(channels, channels_out, expansion=3, **style), *more)
 
 
 def grow_blocks(options: TowerOptions) -> nn.ModuleList:
     """All blocks after the last latent group, back to the stem's size and channels."""
     widths = options.widths()[: options.pre_blocks + 1][::-1]
-    return nn.ModuleList(growing_block(i, o, options.pre_cells, options.norm) for i, o in pairwise(widths))
+    return nn.ModuleList(growing_block(i, o, options.pre_cells, options.cell_style()) for i, o in pairwise(widths))
 
 
 def make_start(options: TowerOptions, generator: torch.Generator) -> nn.Parameter:
-    """h, the decoder's first state: a tensor of the coarsest size, U(0, 1)."""
-    side_px = options.side_px // options.stride
+    """h, the decoder's first state: a tensor of the coarsest size, or of one place, U(0, 1)."""
+    side_px = 1 if options.flat_start else options.side_px // options.stride
     start = nn.Parameter(torch.empty(options.widths()[-1], side_px, side_px))
     return nn.Parameter(nn.init.uniform_(start.detach(), generator=generator))
 

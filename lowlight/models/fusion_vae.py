@@ -28,7 +28,7 @@ from lowlight.models.fusion_parts import (
     make_start,
     spread_start,
 )
-from lowlight.ops.aggregation import mean_frame
+from lowlight.ops.aggregation import fuse_max, mean_frame
 from lowlight.ops.gaussian import draw, standard_noise
 from lowlight.ops.likelihoods import LIKELIHOODS
 
@@ -69,7 +69,7 @@ class Decoder(nn.Module):
         wider = None
         for width, count in reversed(scales):
             if wider is not None:
-                self.doubles[str(len(self.groups))] = DecoderCell(wider, width, expansion=6, norm=config.norm)
+                self.doubles[str(len(self.groups))] = DecoderCell(wider, width, expansion=6, **config.cell_style())
             for _ in range(count):
                 self.groups.append(LatentGroup(config, width, first=not self.groups))
             wider = width
@@ -196,6 +196,15 @@ def read_pictures(
     if options.mean_element and members > 1:
         frames = torch.cat((frames, mean_frame(frames)), 1)
     of_frames, of_target = encoder(frames, target, target_stem)
+    # What nothing reads is dropped, and sets become their maximum where only that is read: draws repeat the rest.
+    if of_target is not None:
+        of_target = of_target._replace(levels=())
+    if of_frames is not None:
+        levels = of_frames.levels if options.shows_levels else ()
+        taps = of_frames.taps
+        if getattr(options, "aggregation", "max") == "max":
+            taps = tuple(fuse_max(tap).unsqueeze(1) for tap in taps)
+        of_frames = Features(taps, tuple(fuse_max(level).unsqueeze(1) for level in levels))
     return Reading(of_frames, of_target, items, (height, width))
 
 

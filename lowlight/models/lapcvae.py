@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import Gaussian, Latent, LatentShape, ModelTraits, Noise, Restoration, Share
 from lowlight.models.blocks import Init, initialise, unit_gaussian
-from lowlight.models.lapcvae_parts import DEEPEST_PX, LevelDecoder, LevelEncoder, PriorNetwork
+from lowlight.models.lapcvae_parts import DEEPEST_PX, MID_GRAY, LevelDecoder, LevelEncoder, PriorNetwork
 from lowlight.ops.gaussian import draw, standard_noise
 from lowlight.ops.pyramid import PyramidFilter, PyramidLevel, gaussian_pyramid, up
 
@@ -106,7 +106,9 @@ class LapCvae(nn.Module):
         self.pyramid = nn.ModuleList(Level(config, level) for level in range(1, config.levels + 1))
         initialise(self, config.init, generator)
         for level in self.pyramid:
-            if isinstance(level, Level) and level.prior is not None:
+            assert isinstance(level, Level)
+            level.decoder.start_flat(MID_GRAY if level.prior is None else 0.0)
+            if level.prior is not None:
                 level.prior.start_small()
 
     def terms(

@@ -17,6 +17,13 @@ DEEPEST_PX = 4
 WIDTH_RANGE = (-8.0, 4.0)  # of the likelihood's log-variance
 PRIOR_RANGE = (-6.0, 2.0)  # of a learned prior's
 PRIOR_START = 0.1  # by how much its output layers are made smaller, so that training starts near N(0, I)
+MID_GRAY = 0.5  # of the pictures of the coarsest level; bands lie about 0
+MEAN_START = 0.1  # the same of a decoder's mean: a first picture far from [0, 1] throws the learned width off
+
+
+def limited(free: Tensor, span: tuple[float, float]) -> Tensor:
+    """Clamp to a span, with gradients as if it were not: a number that has once left it finds back."""
+    return free + (free.clamp(*span) - free).detach()
 
 
 class LevelEncoder(nn.Module):
@@ -41,14 +48,15 @@ class LevelDecoder(nn.Module):
     """D_k: the latents of this level and all coarser ones to the mean and the width of the band's likelihood.
 
     `width` is `scalar` (one learned log-variance a picture), `pixel` (one a value) or `fixed` (none). With
-    `sees_image` the last convolution also reads the low-frequency picture.
+    `sees_image` the last convolution also reads the low-frequency picture. The width is kept within [-8, 4], and
+    gradients pass through that limit: one stuck at e^4 would leave the picture unlearned.
     """
 
     def __init__(
         self, latent: int, channels: list[int], hidden: int, channels_out: int, width: str, sees_image: bool
     ) -> None:
         super().__init__()
-        self.width, self.deepest = width, channels[-1]
+        self.width, self.deepest, self.colours = width, channels[-1], channels_out
         self.hidden = nn.Sequential(nn.Linear(latent, hidden), leaky())
         self.expand = nn.Sequential(nn.Linear(hidden, channels[-1] * DEEPEST_PX**2), leaky())
         upwards = [*reversed(channels), channels[0]]
@@ -57,6 +65,18 @@ class LevelDecoder(nn.Module):
         outputs = 2 * channels_out if width == "pixel" else channels_out
         self.head = nn.Conv2d(channels[0] + (channels_out if sees_image else 0), outputs, 3, padding=1)
         self.spread = nn.Linear(hidden, 1) if width == "scalar" else None
+
+    def start_flat(self, value: float) -> None:
+        """Start with a mean near `value` and a scalar width of 1, after the weights were drawn.
+
+        A picture that starts at 0 would be lifted by a latent sooner than by a bias, and samples of N(0, I) lack that.
+        """
+        with torch.no_grad():
+            self.head.weight.mul_(MEAN_START)
+            assert self.head.bias is not None
+            self.head.bias[: self.colours].fill_(value)
+            if self.spread is not None:
+                self.spread.weight.zero_()
 
     def forward(self, z: Tensor, low: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """`z [B, sum of Z]` to the mean `[B, C', n, n]` and the log-variance (broadcasts to it; None: fixed)."""
@@ -67,10 +87,10 @@ class LevelDecoder(nn.Module):
         out: Tensor = self.head(features)
         if self.width == "pixel":
             out, log_variance = out.chunk(2, dim=1)
-            return out, log_variance.clamp(*WIDTH_RANGE)
+            return out, limited(log_variance, WIDTH_RANGE)
         if self.spread is None:
             return out, None
-        return out, self.spread(hidden).clamp(*WIDTH_RANGE).view(-1, 1, 1, 1)
+        return out, limited(self.spread(hidden), WIDTH_RANGE).view(-1, 1, 1, 1)
 
 
 class PriorNetwork(nn.Module):
@@ -99,5 +119,4 @@ class PriorNetwork(nn.Module):
         mean, log_variance = below
         if code is not None:
             mean, log_variance = torch.cat((mean, code), dim=1), torch.cat((log_variance, code), dim=1)
-        free = self.log_variance(log_variance)
-        return Gaussian(self.mean(mean), free + (free.clamp(*PRIOR_RANGE) - free).detach())
+        return Gaussian(self.mean(mean), limited(self.log_variance(log_variance), PRIOR_RANGE))

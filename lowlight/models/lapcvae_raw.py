@@ -46,7 +46,9 @@ class LapCvaeRaw(nn.Module):
         self.to_packed = nn.PixelUnshuffle(config.upscale)
         initialise(self, config.init, generator)
         for level in self.pyramid:
-            if isinstance(level, Level) and level.prior is not None:
+            assert isinstance(level, Level)
+            level.decoder.start_small()
+            if level.prior is not None:
                 level.prior.start_small()
 
     def terms(
@@ -163,7 +165,8 @@ class LapCvaeRaw(nn.Module):
             statistics = prior
             if self.config.unseen == "re-encode" and k > 1:
                 statistics = self._posterior(k, band, low)
-            picture = band if low is None else band + self._enlarged(k, low)
+            # Pictures keep full precision whatever the networks compute in: bands are small, their sum is not.
+            picture = band.float() if low is None else band.float() + self._enlarged(k, low)
             walk = _Walk((*walk.pictures, picture), (*walk.latents, latent), (*walk.statistics, statistics))
         return walk
 
@@ -188,7 +191,9 @@ class LapCvaeRaw(nn.Module):
         return found
 
     def _condition(self, level: int, dark: tuple[Tensor, ...], low: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-        seen = dark[level - 1] if low is None else torch.cat((dark[level - 1], up(low, self.config.filter)), dim=1)
+        seen = dark[level - 1]
+        if low is not None:
+            seen = torch.cat((seen, up(low, self.config.filter).to(seen.dtype)), dim=1)
         (code,), skips = self._level(level).condition(seen)
         return code, skips
 
@@ -199,7 +204,7 @@ class LapCvaeRaw(nn.Module):
             )
         seen = self.to_packed(band) if level == 1 else band
         if low is not None:
-            seen = torch.cat((seen, up(low, self.config.filter)), dim=1)
+            seen = torch.cat((seen, up(low, self.config.filter).to(seen.dtype)), dim=1)
         (mean, log_variance), _ = self.encoder[level - 1](seen)
         return Gaussian(mean, clamp_log_variance(log_variance))
 

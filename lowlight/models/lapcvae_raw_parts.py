@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import LatentShape, Likelihood, ModelTraits
 from lowlight.models.blocks import DoubleConv, SubPixelHead, head_channels
-from lowlight.models.lapcvae_parts import WIDTH_RANGE, PriorNetwork
+from lowlight.models.lapcvae_parts import MEAN_START, WIDTH_RANGE, PriorNetwork, limited
 from lowlight.models.options import TILE_PX, RawModelOptions
 from lowlight.models.sid_net import Down
 from lowlight.ops.pyramid import PyramidFilter
@@ -61,6 +61,7 @@ class LapCvaeRawConfig(RawModelOptions):
         likelihood: Likelihood = self.width
         return replace(
             super().traits(),
+            levels=self.levels,
             tile=self.tile_px,
             likelihood=likelihood,
             latents=(LatentShape(self.latent),) * self.levels,
@@ -85,13 +86,24 @@ class LevelDecoder(nn.Module):
         self.head = SubPixelHead(nn.Conv2d(channels[0], out, 1), config.out_channels, upscale, config.filters)
         self.spread = nn.Linear(latent, 1) if config.width == "gaussian" else None
 
+    def start_small(self) -> None:
+        """Shrink what the band is made of, after the weights were drawn: untrained levels then add little."""
+        last = self.head[-1]
+        assert isinstance(last, nn.Conv2d)
+        with torch.no_grad():
+            last.weight.mul_(MEAN_START)
+            if self.spread is not None:
+                self.spread.weight.zero_()
+
     def forward(self, z: Tensor, skips: list[Tensor]) -> tuple[Tensor, Tensor | None]:
         """`z [B, sum of Z]` and skips finest first to the mean and log-variance (None: fixed) of the band."""
         x = self.expand(z).view(-1, self.deepest, BOTTLENECK_PX, BOTTLENECK_PX)
         for up_conv, block, skip in zip(self.ups, self.blocks, reversed(skips), strict=True):
             x = block(torch.cat((up_conv(x), skip), dim=1))
         out: Tensor = self.head(x)
-        return out, None if self.spread is None else self.spread(z).clamp(*WIDTH_RANGE).view(-1, 1, 1, 1)
+        if self.spread is None:
+            return out, None
+        return out, limited(self.spread(z), WIDTH_RANGE).view(-1, 1, 1, 1)
 
 
 class Level(nn.Module):

@@ -37,11 +37,12 @@ def tile_weights(tile_px: int, merge: Merge = "idw", power: float = 2.0, halo_px
 
 
 class BandBlender:
-    """Adds tiles row by row and gives back finished bands; memory is two bands, whatever the number of tiles.
+    """Adds tiles row by row and gives back finished bands; memory is a few bands, whatever the number of tiles.
 
     `rows` and `cols` are the tile starts and `width` the padded picture's width, all in output pixels. Each tile is
     clamped to [0, 1] before it is merged, as the thesis does. Works on CPU arrays; the weights are summed once for
-    a whole row of tiles, because every row has the same columns.
+    a whole row of tiles, because every row has the same columns. All arrays are made once: fresh ones would have to
+    be paged in again for every tile.
     """
 
     def __init__(
@@ -59,29 +60,37 @@ class BandBlender:
             self._strip[:, col : col + self.tile] += weights
         self._sum = np.zeros((channels, self.tile, width), dtype=np.float32)
         self._weight = np.zeros((self.tile, width), dtype=np.float32)
+        # What becomes of the two when they move up, the band that is given out, and a weighted tile.
+        self._next_sum, self._next_weight = np.empty_like(self._sum), np.empty_like(self._weight)
+        self._band = np.empty_like(self._sum)
+        self._weighted = np.empty((channels, *weights.shape), dtype=np.float32)
 
     def merge(self, tiles: Iterator[FloatArray]) -> Iterator[tuple[int, FloatArray]]:
         """Take tiles `[C, tile, tile]` in row-major order; yield `(first_row, band [C, n, width])` top to bottom.
 
-        A band is valid until the next one is asked for.
+        A band is valid until the next one is asked for, and may be changed.
         """
         self._sum.fill(0)
         self._weight.fill(0)
+        weighted = self._weighted
         for index, row in enumerate(self.rows):
             for col in self.cols:
-                tile = np.clip(next(tiles), 0.0, 1.0)
-                tile *= self.weights
-                self._sum[:, :, col : col + self.tile] += tile
+                np.clip(next(tiles), 0.0, 1.0, out=weighted)
+                np.multiply(weighted, self.weights, out=weighted)
+                below = self._sum[:, :, col : col + self.tile]
+                np.add(below, weighted, out=below)
             self._weight += self._strip
             last = index + 1 == len(self.rows)
             done = self.tile if last else self.rows[index + 1] - row
-            yield row, self._sum[:, :done] / self._weight[:done]
+            yield row, np.divide(self._sum[:, :done], self._weight[:done], out=self._band[:, :done])
             if not last:
                 self._advance(done)
 
     def _advance(self, done: int) -> None:
+        """Move rows up into the spare arrays, which then take the place of these."""
         keep = self.tile - done
-        for buffer in (self._sum, self._weight):
-            # Rows move up by less than their own length, so the copy must not read what it has overwritten.
-            buffer[..., :keep, :] = buffer[..., done:, :].copy()
-            buffer[..., keep:, :] = 0
+        for now, spare in ((self._sum, self._next_sum), (self._weight, self._next_weight)):
+            spare[..., :keep, :] = now[..., done:, :]
+            spare[..., keep:, :] = 0
+        self._sum, self._next_sum = self._next_sum, self._sum
+        self._weight, self._next_weight = self._next_weight, self._weight

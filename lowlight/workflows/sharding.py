@@ -20,6 +20,10 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
 
+    def size(self, total: int) -> int:
+        """How many of `total` items this part holds."""
+        return len(range(self.index - 1, total, self.count))
+
 
 def parse_shard(text: str) -> Shard:
     """Read `I/N`, as in 3/8; `UsageError` for anything that names no part."""

@@ -12,7 +12,7 @@ import torch
 
 from lowlight.workflows.benchmarking.limits import wait_for
 
-STAGES = ("read", "align", "meter", "pack", "network", "batch", "merge", "develop", "encode")
+STAGES = ("load", "read", "align", "meter", "pack", "network", "batch", "merge", "develop", "encode")
 
 
 class Point(NamedTuple):
@@ -26,6 +26,7 @@ class Point(NamedTuple):
 
 _ENHANCING = "lowlight.workflows.enhancing"
 POINTS = (
+    Point("load", f"{_ENHANCING}.enhancer", "load_weights"),
     Point("read", f"{_ENHANCING}.reading", "read_raw"),
     Point("align", f"{_ENHANCING}.reading", "align"),
     Point("meter", "lowlight.burst", "Burst.meter"),
@@ -34,7 +35,7 @@ POINTS = (
     Point("batch", "lowlight.tile_batches", "BatchRunner.run", lazy=True),  # what handing tiles to and fro takes
     Point("merge", "lowlight.ops.blending", "BandBlender.merge", lazy=True),
     Point("develop", "lowlight.restorer", "develop"),
-    Point("encode", f"{_ENHANCING}.enhance", "write_picture"),
+    Point("encode", f"{_ENHANCING}.enhancer", "write_picture"),
     Point("encode", f"{_ENHANCING}.samples", "write_picture"),
 )
 

@@ -48,8 +48,10 @@ class Sidecar:
     """What is kept beside an exported coarse picture, so that it can be imported again."""
 
     photo: str  # file name of the RAW
+    photo_sha256: str
     ratio: float
-    weights: str  # hash of the weights file
+    weights: str  # name of the weights file
+    weights_sha256: str
     level: int
     width: int  # of the coarse picture, in pixels
     height: int
@@ -95,7 +97,8 @@ def render(
     """The merged picture of `level`, `[C', h, w]` in [0, 1], of one amplified packed frame `[C, H, W]`.
 
     With `painted`, the merged picture of `painted_level` as a user left it, each tile's picture of that level is cut
-    from it and the finer levels are rendered. `noise` `[1, Z]` a latent, coarsest first, is shared by all tiles.
+    from it and the finer levels are rendered. `noise` `[1, Z]` a latent, coarsest first, is shared by all tiles. The
+    frame and the noise are on the model's device and in its number format.
     """
     traits = model.traits
     if not 1 <= level <= len(traits.latents):
@@ -122,7 +125,7 @@ def render(
             cut = None
             if whole is not None and painted_level is not None:
                 cut = torch.stack([_cut(whole, row, col, traits, painted_level) for row, col in now])
-                cut = cut.to(frame.device, frame.dtype)
+                cut = cut.to(frame.device)
             with torch.inference_mode():
                 shared = None if noise is None else tuple(one.expand(len(now), -1) for one in noise)
                 restored = model.restore(frames[:, None], None, shared, level, painted=cut, painted_level=painted_level)

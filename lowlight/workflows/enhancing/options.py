@@ -7,6 +7,7 @@ from pathlib import Path
 from lowlight.core.errors import UsageError
 from lowlight.restorer import RestorerOptions
 from lowlight.workflows.enhancing.samples import SampleOptions
+from lowlight.workflows.sharding import Shard
 from lowlight.writers import WriterOptions
 
 BALANCES = ("camera", "auto", "daylight")
@@ -33,6 +34,7 @@ class EnhanceOptions:
     dry_run: bool = False
     contact_sheet: bool = False
     jobs: int = 1  # threads reading, and as many writing
+    shard: Shard | None = None  # only this part of the photos
     device: str = "auto"
     samples: SampleOptions = field(default_factory=SampleOptions)
     restorer: RestorerOptions = field(default_factory=RestorerOptions)
@@ -53,6 +55,11 @@ class EnhanceOptions:
             )
         if self.jobs < 1:
             raise UsageError(f"{self.jobs} jobs cannot do anything; expected at least 1")
+        if self.shard and self.contact_sheet:
+            raise UsageError(
+                "contact sheets are not made of a shard; leave --contact-sheet out, and when all shards are done run "
+                "the same command with it and without --shard: finished photos are skipped and only the sheets are made"
+            )
 
 
 def _check_balance(wb: str | tuple[float, float, float]) -> None:

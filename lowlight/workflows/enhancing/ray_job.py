@@ -5,20 +5,19 @@ that fails becomes a row, as in a local run; what a lost worker had in hand is d
 """
 
 import logging
-import math
 import os
-import statistics
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from lowlight.core.errors import LowlightError, UsageError
-from lowlight.workflows.enhancing.enhance import OnMeter, OnRow, _plan, _Run, enhance_files
+from lowlight.workflows.enhancing.enhance import OnMeter, OnRow, common_ratio, enhance_files, enhance_jobs
+from lowlight.workflows.enhancing.enhancer import Enhancer
 from lowlight.workflows.enhancing.inputs import Photo
 from lowlight.workflows.enhancing.options import EnhanceOptions
-from lowlight.workflows.enhancing.photo_steps import meter
+from lowlight.workflows.enhancing.planning import own_jobs, plan_jobs
 from lowlight.workflows.enhancing.rows import Job, Row, failed_row
 from lowlight.workflows.enhancing.scenes import Scene
 
@@ -44,10 +43,11 @@ class PhotoWorker:
         keep_freed_memory()
         if threads:
             torch.set_num_threads(threads)
-        self._options, self._run, self._problem = options, None, None
+        self._enhancer: Enhancer | None = None
+        self._problem: str | None = None
         try:
             os.chdir(folder)  # names are those of the process that asked
-            self._run = _Workbench(options)
+            self._enhancer = Enhancer(options)
         except LowlightError as error:
             self._problem = str(error)
         except OSError as error:
@@ -59,33 +59,13 @@ class PhotoWorker:
 
     def stops(self, jobs: list[Job]) -> list[float | None]:
         """The automatic ratio of each photo in stops; None for one that cannot be read."""
-        assert self._run is not None
-        return [self._run.stops(job) for job in jobs]
+        assert self._enhancer is not None
+        return [self._enhancer.stops(job) for job in jobs]
 
-    def enhance(self, jobs: list[Job], common_ratio: float | None, overwrite: bool) -> list[Row]:
+    def enhance(self, jobs: list[Job], same_ratio: float | None, overwrite: bool) -> list[Row]:
         """Enhance some photos and give their rows."""
-        assert self._run is not None
-        return self._run.work(jobs, common_ratio, replace(self._options, overwrite=overwrite))
-
-
-class _Workbench(_Run):
-    """A run whose network stays while its photos change."""
-
-    def __init__(self, options: EnhanceOptions) -> None:
-        super().__init__([], options, lambda row: None, lambda done, total: None, lambda: False)
-        self._common: float | None = None
-
-    def work(self, jobs: list[Job], common_ratio: float | None, options: EnhanceOptions) -> list[Row]:
-        self.jobs, self.rows, self.options, self._common = jobs, [], options, common_ratio
-        return self.enhance()
-
-    def stops(self, job: Job) -> float | None:
-        with suppress(Exception):  # it gets its row, with the reason, when its turn comes
-            return math.log2(meter(self._frame(job)))
-        return None
-
-    def _common_ratio(self) -> float | None:
-        return self._common
+        assert self._enhancer is not None
+        return enhance_jobs(self._enhancer, jobs, same_ratio, overwrite=overwrite)
 
 
 @dataclass(frozen=True)
@@ -123,15 +103,21 @@ def enhance_on_ray(
             "contact sheets are not made on a cluster; leave --contact-sheet out, and afterwards run the same command "
             "with it and without --ray: finished photos are skipped and only the sheets are made"
         )
+    ray = _import_ray()
     if options.dry_run:
         return enhance_files(photos, options, on_row=on_row, on_meter=on_meter, stop=stop)
-    jobs = _plan(photos, options)
-    ray = _import_ray()
+    whole = plan_jobs(photos, options)
+    jobs = own_jobs(whole, options.shard)
+    if not jobs or stop():
+        return []
     ours = _connect(ray, address)
     try:
         pool = _Pool(ray, options, workers, cpus_per_worker, len(jobs), stop)
         try:
-            return _work(pool, jobs, options, on_row or (lambda row: None), on_meter or (lambda done, total: None))
+            same_ratio = None
+            if options.ratio == "same":
+                same_ratio = _common_ratio(pool, whole, on_meter or (lambda done, total: None))
+            return _work(pool, jobs, options, same_ratio, on_row or (lambda row: None))
         finally:
             pool.close()
     finally:
@@ -139,17 +125,20 @@ def enhance_on_ray(
             ray.shutdown()
 
 
-def _work(pool: "_Pool", jobs: list[Job], options: EnhanceOptions, on_row: OnRow, on_meter: OnMeter) -> list[Row]:
-    common = None
-    if options.ratio == "same":
-        known: list[float] = []
-        metered = 0
-        on_meter(0, len(jobs))
-        for places, stops in pool.run("stops", _tasks(len(jobs), pool.size), lambda task: (_some(jobs, task),)):
-            metered += len(places)
-            known += [stop for stop in stops or () if stop is not None]
-            on_meter(metered, len(jobs))
-        common = 2.0 ** statistics.median(known) if known else None
+def _common_ratio(pool: "_Pool", jobs: list[Job], on_meter: OnMeter) -> float | None:
+    known: list[float | None] = []
+    metered = 0
+    on_meter(0, len(jobs))
+    for places, stops in pool.run("stops", _tasks(len(jobs), pool.size), lambda task: (_some(jobs, task),)):
+        metered += len(places)
+        known += stops or ()
+        on_meter(metered, len(jobs))
+    return common_ratio(known)
+
+
+def _work(
+    pool: "_Pool", jobs: list[Job], options: EnhanceOptions, same_ratio: float | None, on_row: OnRow
+) -> list[Row]:
     existed = {
         place
         for place, job in enumerate(jobs)
@@ -158,7 +147,7 @@ def _work(pool: "_Pool", jobs: list[Job], options: EnhanceOptions, on_row: OnRow
 
     def arguments(task: _Task) -> tuple[list[Job], float | None, bool]:
         # What a lost worker has written is written again, so that its row says how; what was there before is not.
-        return _some(jobs, task), common, options.overwrite or (task.losses > 0 and not existed & set(task.places))
+        return _some(jobs, task), same_ratio, options.overwrite or (task.losses > 0 and not existed & set(task.places))
 
     rows: dict[int, Row] = {}
     for places, found in pool.run("enhance", _tasks(len(jobs), pool.size), arguments):
@@ -258,10 +247,13 @@ class _Pool:
 
 
 def _import_ray() -> Any:
+    missing = "--ray needs the package ray; install it with pip install 'lowlight[ray]'"
     try:
         import ray  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
-        raise UsageError("--ray needs the package ray; install it with pip install 'lowlight[ray]'") from error
+        raise UsageError(missing) from error
+    if not hasattr(ray, "init"):  # a folder of that name lies where Python looks for packages
+        raise UsageError(missing)
     return ray
 
 

@@ -10,6 +10,7 @@ from lowlight.workflows.enhancing.scenes import Scene
 
 logger = logging.getLogger(__name__)
 
+EXISTS = "the output exists already"
 Row = dict[str, Any]
 
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from lowlight.core.photo import RawFrame
 from lowlight.ops.blending import BandBlender, FloatArray, tile_weights
 from lowlight.ops.tiling import TileGrid
-from lowlight.raw.bayer import packed_size
 from lowlight.restorer import Restorer
 
 
@@ -55,15 +54,15 @@ class MergeClock:
 
     def seconds(self, frame: RawFrame) -> float:
         """Give the seconds of merging one frame of this size."""
-        size = packed_size(frame.size, frame.pattern)
+        grid = self._restorer.grid(frame)
+        size = grid.height, grid.width
         if size not in self._seconds:
-            self._seconds[size] = self._measure(*size)
+            self._seconds[size] = self._measure(grid)
         return self._seconds[size]
 
-    def _measure(self, height: int, width: int) -> float:
+    def _measure(self, grid: TileGrid) -> float:
         traits, options = self._restorer.traits, self._restorer.options
         u = traits.upscale
-        grid = TileGrid.cover(height, width, traits.tile, options.grid)
         weights = tile_weights(u * traits.tile, options.merge, options.power, u * traits.halo)
         tile = np.random.default_rng(0).random((traits.out_channels, *weights.shape), dtype=np.float32)
 

@@ -58,6 +58,9 @@ def run_evaluation(request: Request, progress: Progress | None = None) -> Outcom
     curves = read_curves(request.runs, [])  # a wrong folder is said before the work, not after it
     book = PreviewBook(len(pairs.rows)) if request.page else None
     reports = evaluate_methods(pairs, several, progress, book)
+    if request.selection.shard is not None:
+        for row in (row for report in reports for row in report["rows"]):
+            row["shard"] = str(request.selection.shard)
     for path in request.rows:
         write_rows(path, reports)
     page = None

@@ -6,6 +6,7 @@ against 22.78 +- 4.64 of the plain VAE, on photographs). The edit is scored on d
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -13,12 +14,45 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lowlight.core.errors import DataError
-from lowlight.data.faces import Face, drawn_face
+from lowlight.data.faces import Face, FacesConfig, Split, drawn_face, read_faces
 from lowlight.ops.pyramid import down
 from lowlight.workflows.editing.pictures import Edit, PaintableModel, edit, fill, reconstruct
 
 Paint = Literal["twin", "fill"]
 BATCH = 64
+EDIT_LEVEL = 2  # at which glasses are taken off
+MOST_FACES = 200  # that are looked at
+
+
+class ScoredFaces:
+    """The first faces of a split; they are drawn or read at the side a model takes, once it is known."""
+
+    def __init__(self, path: Path, options: FacesConfig, split: Split) -> None:
+        self.path, self.options, self.split = path, options, split
+        known = read_faces(path, 1, split)[1] if options.photographs else MOST_FACES
+        self.count = min(known, MOST_FACES)
+        self._kept: tuple[int, list[Face]] | None = None
+
+    def __len__(self) -> int:
+        """How many faces there are."""
+        return self.count
+
+    def of_side(self, side_px: int) -> list[Face]:
+        """The faces as pictures of a side."""
+        if self._kept is None or self._kept[0] != side_px:
+            if self.options.photographs:
+                read, _ = read_faces(self.path, side_px, self.split)
+                faces = [read(index) for index in range(self.count)]
+            else:
+                share = self.options.glasses_share
+                faces = [drawn_face(index, side_px, share, self.split) for index in range(self.count)]
+            self._kept = (side_px, faces)
+        return self._kept[1]
+
+
+def score_opened_faces(model: PaintableModel, faces: ScoredFaces, device: torch.device, seed: int) -> dict[str, float]:
+    """Score a model on a device as `score_faces` does, on faces of its size."""
+    return score_faces(model, faces.of_side(model.traits.tile), level=EDIT_LEVEL, seed=seed, device=device)
 
 
 def drawn_faces(count: int, side_px: int, glasses_share: float = 0.4) -> list[Face]:
@@ -28,7 +62,14 @@ def drawn_faces(count: int, side_px: int, glasses_share: float = 0.4) -> list[Fa
 
 @torch.no_grad()
 def score_faces(
-    model: PaintableModel, faces: list[Face], *, level: int = 2, paint: Paint = "twin", samples: int = 1, seed: int = 0
+    model: PaintableModel,
+    faces: list[Face],
+    *,
+    level: int = EDIT_LEVEL,
+    paint: Paint = "twin",
+    samples: int = 1,
+    seed: int = 0,
+    device: torch.device | None = None,
 ) -> dict[str, float]:
     """Score reconstructions of faces, and edits of those with glasses at a `level` of the pyramid.
 
@@ -39,7 +80,7 @@ def score_faces(
     """
     if not faces:
         raise DataError("there are no faces to score; give at least one")
-    pictures = torch.stack([face.picture for face in faces])
+    pictures = torch.stack([face.picture for face in faces]).to(device)
     restored = torch.cat([reconstruct(model, some).image for some in torch.split(pictures, BATCH)]).clamp(0, 1)
     errors = rmse(restored, pictures)
     scores = {
@@ -50,10 +91,10 @@ def score_faces(
     wearing = [face for face in faces if face.mask is not None and bool(face.mask.any())]
     if not wearing or len(model.traits.latents) < level:
         return scores
-    rows = [
-        score_edit(model, *_stacked(wearing[i : i + BATCH]), level, paint, samples, seed + i)
-        for i in range(0, len(wearing), BATCH)
-    ]
+    rows = []
+    for i in range(0, len(wearing), BATCH):
+        picture, twin, mask = (one.to(device) for one in _stacked(wearing[i : i + BATCH]))
+        rows.append(score_edit(model, picture, twin, mask, level, paint, samples, seed + i))
     for name in rows[0]:
         values = torch.cat([row[name] for row in rows])
         scores[name] = float(values.max() if name == "change_outside" else values.mean())
@@ -138,4 +179,4 @@ def _stacked(faces: list[Face]) -> tuple[Tensor, Tensor, Tensor]:
     return torch.stack([face.picture for face in faces]), torch.stack(twins), torch.stack(masks)
 
 
-__all__ = ["drawn_faces", "rmse", "score_edit", "score_faces", "take_off_glasses"]
+__all__ = ["ScoredFaces", "drawn_faces", "rmse", "score_edit", "score_faces", "score_opened_faces", "take_off_glasses"]

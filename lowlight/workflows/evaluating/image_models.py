@@ -30,11 +30,30 @@ FORMER_DATASET = "digits"  # of files that do not name theirs
 
 
 @dataclass(frozen=True)
-class _Loaded:
+class Loaded:
+    """A network from a weights file, the file's header, and how such networks are scored."""
+
     path: Path
     model: nn.Module
     header: dict[str, Any]
     scorer: Scorer
+
+    @property
+    def trained(self) -> dict[str, Any]:
+        """What the header says of the training."""
+        found: dict[str, Any] = self.header.get("trained", {})
+        return found
+
+    @property
+    def dataset(self) -> str:
+        """The dataset that trained it."""
+        return str(self.trained.get("dataset", FORMER_DATASET))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of that dataset."""
+        found: dict[str, Any] = self.trained.get("dataset_options", {})
+        return found
 
 
 def expand_patterns(named: Sequence[Path]) -> tuple[Path, ...]:
@@ -74,9 +93,9 @@ def evaluate_images(
     place = choose_device(device)
     opened: dict[tuple[str, str, str], Any] = {}
     rows = []
-    for name, loaded in zip(_names(weights), [_load(path) for path in weights], strict=True):
-        trained, model = loaded.header.get("trained", {}), loaded.model.to(place)
-        dataset, given = trained.get("dataset", FORMER_DATASET), trained.get("dataset_options", {})
+    for name, loaded in zip(names_of(weights), [load_scored(path) for path in weights], strict=True):
+        trained, model = loaded.trained, loaded.model.to(place)
+        dataset, given = loaded.dataset, loaded.options
         options = from_dict(DATASETS[dataset].config, given, f"options of dataset {dataset}")
         keys = {split: (dataset, json.dumps(given, sort_keys=True), split) for split in splits}
         for split, key in keys.items():
@@ -109,7 +128,7 @@ def evaluate_images(
 
 def draw_figures(weights: Sequence[Path], data: Path, folder: Path, *, seed: int = 0) -> list[Path]:
     """Draw what fits each of the weights files, or runs' folders, into `folder`; the written files are returned."""
-    names = _names(weights)
+    names = names_of(weights)
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"two of the weights are called {name!r}, and so would be their figures; draw them apart")
@@ -117,7 +136,7 @@ def draw_figures(weights: Sequence[Path], data: Path, folder: Path, *, seed: int
         raise OutputError(f"{folder} is a file; name a folder for the figures")
     written = []
     for name, path in zip(names, weights, strict=True):
-        loaded = _load(path)
+        loaded = load_scored(path)
         if loaded.scorer.figures is None:
             raise UsageError(f"there are no figures of networks such as {path}")
         figures = loaded.scorer.figures(loaded.model, data, name, seed)
@@ -154,16 +173,18 @@ def _kind(path: Path) -> str | None:
     return None
 
 
-def _load(path: Path) -> _Loaded:
+def load_scored(path: Path) -> Loaded:
+    """Load the weights that a file, or a run's folder, is scored by; `WeightsError` where the posterior is missing."""
     file = weights_file(path)
     model, header = load_weights(file)
     scorer = find_scorer(header.get("trained", {}).get("dataset", FORMER_DATASET))
     if not header.get("posterior") and hasattr(model, "encoder"):
         raise WeightsError(f"{file} lacks the encoder, which its scores need; train with run.keep_posterior = true")
-    return _Loaded(file, model, header, scorer)
+    return Loaded(file, model, header, scorer)
 
 
-def _names(weights: Sequence[Path]) -> list[str]:
+def names_of(weights: Sequence[Path]) -> list[str]:
+    """What rows and figures of weights files, or runs' folders, are called."""
     return [_name(path) for path in weights]
 
 

@@ -18,8 +18,7 @@ from lowlight.core.restoration import Latent, Restoration, RestorationModel
 from lowlight.data.packed_set import half_truth
 from lowlight.data.pairs import Pair
 from lowlight.ops.color import apply_matrix, decode, encode
-from lowlight.ops.tiling import TileGrid
-from lowlight.raw.bayer import origin_padding, packed_size
+from lowlight.raw.bayer import origin_padding
 from lowlight.restorer import Restorer, RestorerOptions
 from lowlight.workflows.evaluating.scoring import Pixels
 from lowlight.workflows.evaluating.validation import as_planes, gray_like
@@ -77,7 +76,7 @@ class Oracle:
     def _targets(self, pair: Pair) -> Iterator[Tensor]:
         traits, frame = self._restorer.traits, pair.frame
         u = traits.upscale
-        grid = TileGrid.cover(*packed_size(frame.size, frame.pattern), traits.tile, self._restorer.options.grid)
+        grid = self._restorer.grid(frame)
         truth = _truth_planes(pair, u, traits.out_channels, camera=traits.output_colour == "camera")
         top, left = origin_padding(frame.pattern) if u == 2 else (0, 0)
         height, width = (u * size for size in grid.padded)

@@ -12,6 +12,7 @@ from lowlight.data.sid import MISALIGNED_SCENES, choose_rows, open_pairs, read_e
 from lowlight.raw.read import read_raw
 from lowlight.raw.render import render_full_size
 from lowlight.workflows.evaluating.protocols import Protocol, Size
+from lowlight.workflows.sharding import Shard, shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,7 @@ class Selection:
     split: str | None = None
     exclude: Path | None = None
     include_misaligned: bool = False
+    shard: Shard | None = None  # only this part of the pairs that all else leaves
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ def open_pair_list(path: Path, protocol: Protocol, selection: Selection | None =
     """Read a manifest or a folder with SID's names, and keep the pairs that protocol and selection name.
 
     The facts hold the manifest's hash (None for a folder), `pairs` (their number), `list_sha256` (the hash of the
-    scored pairs) and what was left out. Raises `DataError` where nothing is left.
+    scored pairs) and what was left out; of a shard also `shard`, with `pairs` its own and the hash that of all.
+    Parts are dealt out by scene and name of the dark file. Raises `DataError` where nothing is left, `UsageError`
+    where a part is empty.
     """
     selection = selection or Selection()
     if selection.include_misaligned and protocol.fixed:
@@ -46,7 +50,7 @@ def open_pair_list(path: Path, protocol: Protocol, selection: Selection | None =
     listed = read_exclude_file(selection.exclude) if selection.exclude else ()
     exclude = (*listed, *(() if misaligned else MISALIGNED_SCENES))
     chosen = choose_rows(rows, path, exclude=exclude)
-    facts = {
+    facts: dict[str, Any] = {
         "manifest": str(path),
         "manifest_sha256": None if path.is_dir() else file_sha256(path),
         "split": split,
@@ -55,6 +59,12 @@ def open_pair_list(path: Path, protocol: Protocol, selection: Selection | None =
         "misaligned_scenes": "included" if misaligned else "excluded",
         "excluded": len(rows) - len(chosen),
     }
+    if selection.shard is not None:
+        every, part = len(chosen), selection.shard
+        chosen = shard(chosen, part, key=lambda row: (row.scene, row.dark.name))
+        if not chosen:
+            raise UsageError(f"part {part} of {every} pairs is empty; cut them into at most {every} parts")
+        facts |= {"pairs": len(chosen), "shard": str(part), "pairs_of_all_shards": every}
     return PairList(tuple(chosen), facts)
 
 

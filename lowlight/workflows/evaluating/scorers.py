@@ -18,6 +18,8 @@ from lowlight.data.fusion_digits import FusionDigitsConfig, ShapesConfig
 from lowlight.data.fusion_tless import FusionTlessConfig
 from lowlight.workflows.evaluating.digit_figures import digit_figures
 from lowlight.workflows.evaluating.digit_scores import open_scored_digits, published_digits, score_digits
+from lowlight.workflows.evaluating.face_figures import face_figures
+from lowlight.workflows.evaluating.face_scores import ScoredFaces, score_opened_faces
 from lowlight.workflows.evaluating.fusion_scorer import fusion_figures, open_scored_fusion, score_fused
 from lowlight.workflows.evaluating.repair_scores import open_repairs, score_repair
 
@@ -73,6 +75,14 @@ SCORERS: dict[str, Scorer] = {
         figures=digit_figures,
     ),
     "repair": Scorer(open=open_repairs, score=score_repair, decides=("mse",), highest=False, title="Repaired digits"),
+    "faces": Scorer(
+        open=ScoredFaces,
+        score=score_opened_faces,
+        decides=("rmse_mean",),
+        highest=False,
+        title="Faces: RMSE of reconstructions (0 to 255), and of edits that take off glasses",
+        figures=face_figures,
+    ),
     "fusion-mnist": _fusion(FusionDigitsConfig),
     "shapes-fusion": _fusion(ShapesConfig),
     "fusion-celeba": _fusion(FusionCelebaConfig),

@@ -9,8 +9,7 @@ from lowlight.core.errors import DataError
 from lowlight.data.packed_set import half_truth
 from lowlight.data.pairs import Pair
 from lowlight.ops.resize import mean_of_blocks
-from lowlight.ops.tiling import TileGrid
-from lowlight.raw.bayer import origin_padding, packed_size
+from lowlight.raw.bayer import origin_padding
 from lowlight.raw.develop import develop
 from lowlight.restorer import Restorer
 from lowlight.tile_batches import BatchRunner
@@ -25,8 +24,7 @@ def tile_pictures(restorer: Restorer, pair: Pair) -> Iterator[tuple[Pixels, Pixe
     raise `DataError`.
     """
     traits, frame, truth = restorer.traits, pair.frame, half_truth(pair)
-    height, width = packed_size(frame.size, frame.pattern)
-    grid = TileGrid.cover(height, width, traits.tile, restorer.options.grid)
+    grid = restorer.grid(frame)
     source = TileSource(frame, pair.ratio, grid, traits, 1.0)
     runner = BatchRunner(restorer.model, restorer.device, restorer.dtype, restorer.batch, None)
     matrix = frame.camera_to_srgb if traits.output_colour == "camera" else None

@@ -12,7 +12,7 @@ from lowlight.core.restoration import Batch
 from lowlight.objectives import Model, Objective
 from lowlight.workflows.training.compute import batch_on, seeded
 from lowlight.workflows.training.config import OptimiserSection, TrainConfig
-from lowlight.workflows.training.schedules import averaging, rate_factor
+from lowlight.workflows.training.schedules import averaging, rate_factor, rate_progress
 from lowlight.workflows.training.team import Team, shared_dropout
 
 
@@ -46,8 +46,9 @@ class Learner:
         `batch` is this process's share; the losses are of the whole batch, and so is the decision to skip.
         """
         rates, seed = self.rates, (self.seed + 2) * 1_000_003 + step
+        done = rate_progress(self.objective.config, cast(Model, self.model).traits, progress)
         for group in self.optimiser.param_groups:
-            group["lr"] = rates.learning_rate * rate_factor(rates, progress, step)
+            group["lr"] = rates.learning_rate * rate_factor(rates, done, step)
         self.model.train()
         autocast = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
         weight = self.team.weight(batch)

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lowlight.core.restoration import ModelTraits
+from lowlight.objectives.lapcvae import LapCvaeObjectiveConfig, level_progress
 from lowlight.workflows.training.config import OptimiserSection
 
 MILESTONE_FACTOR = 0.1
@@ -22,6 +24,16 @@ def rate_factor(rates: OptimiserSection, progress: float, step: int) -> float:
     if step < rates.warmup_steps:
         factor *= (step + 1) / rates.warmup_steps
     return factor
+
+
+def rate_progress(objective: Any, traits: ModelTraits, progress: float) -> float:
+    """How much of its schedule the learning rate has behind it, from the progress of the run and its objective.
+
+    A greedy pyramid trains one level after another, each from scratch, so that the schedule starts anew for each.
+    """
+    if isinstance(objective, LapCvaeObjectiveConfig) and objective.schedule == "greedy":
+        return level_progress(progress, len(traits.latents), objective.shares)
+    return progress
 
 
 def averaging(decay: float) -> Callable[..., Any]:

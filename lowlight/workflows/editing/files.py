@@ -1,0 +1,304 @@
+"""`lowlight edit`: the coarse picture of a photo's result as a file, and the photo rendered anew from it, painted.
+
+The exported picture is what a viewer shows: sRGB primaries, upright. Painted values go back into the model's colours as
+differences to what was exported, so that what was not painted stays exactly as the network gave it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lowlight import __version__
+from lowlight.checkpoint import find_weights, load_weights, read_header
+from lowlight.core.compute import choose_device, choose_precision
+from lowlight.core.errors import OutputError, UsageError, WeightsError
+from lowlight.core.photo import Picture, RawFrame
+from lowlight.core.restoration import ModelTraits, Noise
+from lowlight.data.pictures import read_picture
+from lowlight.ops.exposure import amplify
+from lowlight.ops.orient import turn_upright, upright_size
+from lowlight.ops.tiling import dense
+from lowlight.raw.bayer import origin_padding, pack, packed_size
+from lowlight.raw.develop import develop, to_encoded, to_linear
+from lowlight.raw.read import read_raw
+from lowlight.restorer import Pixels, Restorer, RestorerOptions
+from lowlight.workflows.editing.masks import blend_mask, changed_region
+from lowlight.workflows.editing.photos import PyramidModel, Sidecar, level_size, render
+from lowlight.workflows.editing.pictures import fix_from
+from lowlight.workflows.enhancing.outputs import check_writable, make_folder
+from lowlight.workflows.enhancing.photo_steps import meter, refuse_black
+from lowlight.workflows.evaluating.pair_lists import file_sha256
+from lowlight.writers import WriterOptions, write_picture, writer_for
+
+PYRAMID = "lapcvae"
+HOW_TO_TRAIN = "train some with `lowlight train --preset cpu/lapcvae` and name them with --weights"
+MOST_SAMPLES = 99
+WHITE = 65535
+_TURNED_BACK = {6: 8, 8: 6}  # EXIF orientations that undo one another; all others undo themselves
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditOptions:
+    """With which network a photo is edited, and where. Impossible values raise `UsageError`."""
+
+    weights: Path | None = None  # None: those shipped for the pyramid
+    device: str = "auto"
+    precision: str = "auto"
+    overwrite: bool = False
+
+
+class Exported(NamedTuple):
+    """What an export wrote: the coarse picture, `width` x `height`, and its sidecar."""
+
+    picture: Path
+    sidecar: Path
+    ratio: float
+    width: int
+    height: int
+
+
+class Imported(NamedTuple):
+    """What an import wrote: the pictures, and the share of the coarse picture that was painted."""
+
+    pictures: tuple[Path, ...]
+    painted_share: float
+
+
+def sidecar_path(picture: Path) -> Path:
+    """Where the sidecar of an exported picture lies."""
+    return picture.with_suffix(".json")
+
+
+def export_coarse(photo: Path, picture: Path, level: int, ratio: float | None, options: EditOptions) -> Exported:
+    """Write the picture of a level of a photo's result as a 16-bit PNG, and beside it what it belongs to.
+
+    Level 1 is the result itself; each further one has half the size, down to the coarsest of the model. Without a
+    ratio the photo is metered.
+    """
+    if picture.suffix.lower() != ".png":
+        raise UsageError(f"{picture.name} is no name of a PNG; coarse pictures are exported as .png")
+    outputs = (picture, sidecar_path(picture))
+    _check_places(outputs, photo, options.overwrite)
+    pyramid = _Pyramid(options)
+    pyramid.check_level(level)
+    frame = read_raw(photo)
+    ratio = ratio or meter(frame)
+    shown = turn_upright(pyramid.developed(frame, pyramid.picture(frame, ratio, level)), frame.orientation)
+    refuse_black(shown, photo.name)
+    height, width = shown.shape[:2]
+    said = (f"lowlight {__version__}", f"weights {pyramid.weights.name}", f"ratio {ratio:.6g}", f"level {level}")
+    make_folder(picture.parent)
+    write_picture(picture, Picture(shown, frame.metadata, said), WriterOptions(bits=16))
+    Sidecar(
+        photo=photo.name,
+        photo_sha256=file_sha256(photo),
+        ratio=ratio,
+        weights=pyramid.weights.name,
+        weights_sha256=pyramid.sha256,
+        level=level,
+        width=width,
+        height=height,
+    ).write(outputs[1])
+    return Exported(*outputs, ratio, width, height)
+
+
+def import_coarse(
+    photo: Path, picture: Path, out: Path, options: EditOptions, *, samples: int = 0, seed: int = 0
+) -> Imported:
+    """Render a photo from its painted coarse picture and write it to `out`; `samples` more vary in the finer levels.
+
+    Painted is what differs from the exported picture by more than 2/255; further away than the blend reaches the
+    picture is that of `lowlight enhance` with these weights and the exported ratio, value for value. Raises
+    `UsageError` where the picture was exported from another photo, with other weights, or in another size.
+    """
+    if not 0 <= samples <= MOST_SAMPLES:
+        raise UsageError(f"{samples} samples cannot be drawn; expected 0 to {MOST_SAMPLES}")
+    writer_for(out)
+    if out.suffix.lower() == ".dng":
+        raise UsageError("an edited picture has no linear form; name a PNG, TIFF, JPEG or JPEG XL")
+    outputs = (out, *(out.with_name(f"{out.stem}.sample-{n:02}{out.suffix}") for n in range(1, samples + 1)))
+    _check_places(outputs, photo, options.overwrite)
+    if any(path.exists() and picture.exists() and path.samefile(picture) for path in outputs):
+        raise OutputError(f"{picture} would be overwritten by its own result; name another place")
+    belongs = Sidecar.read(sidecar_path(picture))
+    painted = read_picture(picture)
+    if painted.shape[:2] != (belongs.height, belongs.width):
+        raise UsageError(
+            f"{picture.name} has {painted.shape[1]} x {painted.shape[0]} pixels and was exported with {belongs.width} "
+            f"x {belongs.height}; paint it without changing its size"
+        )
+    if file_sha256(_existing(photo)) != belongs.photo_sha256:
+        raise UsageError(
+            f"{picture.name} was exported from {belongs.photo}, and {photo.name} is not that file; name the photo it "
+            "belongs to, or export again"
+        )
+    pyramid = _Pyramid(options)
+    if pyramid.sha256 != belongs.weights_sha256:
+        raise UsageError(
+            f"{picture.name} was exported with other weights ({belongs.weights}) than {pyramid.weights}; name those "
+            "with --weights, or export again"
+        )
+    pyramid.check_level(belongs.level)
+    edit = _Edit(pyramid, read_raw(photo), belongs, painted)
+    frame, said = edit.frame, (f"lowlight {__version__}", f"weights {belongs.weights}", f"ratio {belongs.ratio:.6g}")
+    make_folder(out.parent)
+    for number, path in enumerate(outputs):
+        drawn = () if not number else (f"sample {number}, seed {seed}",)
+        pixels = edit.rendered(pyramid.noise(frame, (seed << 7) + number, belongs.level) if number else None)
+        recorded = (*said, f"edited at level {belongs.level}", *drawn)
+        write_picture(path, Picture(turn_upright(pixels, frame.orientation), frame.metadata, recorded))
+    return Imported(outputs, edit.painted_share)
+
+
+class _Pyramid:
+    """Weights of a pyramid with the way they are used on whole frames."""
+
+    def __init__(self, options: EditOptions) -> None:
+        self.weights = _pyramid_weights(options.weights)
+        device = choose_device(options.device)
+        self.dtype = choose_precision(options.precision, device)
+        network, _ = load_weights(self.weights, self.dtype)
+        traits: ModelTraits = network.traits  # type: ignore[assignment]
+        self.restorer = Restorer(network, RestorerOptions(dense(traits.tile), precision=options.precision), device)
+        self.device, self.traits = device, traits
+        self.sha256 = file_sha256(self.weights)
+
+    @property
+    def model(self) -> PyramidModel:
+        """The network."""
+        model: PyramidModel = self.restorer.model
+        return model
+
+    def check_level(self, level: int) -> None:
+        """Refuse a level the network does not have."""
+        levels = len(self.traits.latents)
+        if not 1 <= level <= levels:
+            raise UsageError(f"level is {level}; {self.weights.name} has levels 1 (finest) to {levels}")
+
+    def picture(
+        self, frame: RawFrame, ratio: float, level: int, painted: tuple[Floats, int] | None = None, noise: Noise = ()
+    ) -> Pixels:
+        """The whole frame's picture of a level in the model's colours, `[h, w, C']`, packed origin included."""
+        seen = amplify(pack(frame), ratio, torch.tensor(frame.wb_gains), self.traits.input_colour)
+        values = render(
+            self.model,
+            seen.to(self.device, self.dtype),
+            level=level,
+            painted=painted[0] if painted else None,
+            painted_level=painted[1] if painted else None,
+            noise=noise or None,
+            batch=self.restorer.batch,
+        )
+        return np.asarray(values.transpose(1, 2, 0) * WHITE + 0.5).astype(np.uint16)
+
+    def developed(self, frame: RawFrame, pixels: Pixels) -> Pixels:
+        """A picture in the model's colours as it is shown."""
+        return develop(pixels, self._matrix(frame))
+
+    def undeveloped(self, frame: RawFrame, shown: Pixels) -> Pixels:
+        """A shown picture in the model's colours, as far as these hold it."""
+        matrix = self._matrix(frame)
+        if matrix is None:
+            return shown
+        back = np.linalg.inv(matrix.astype(np.float64)).T.astype(np.float32)
+        return to_encoded(to_linear(shown).reshape(-1, 3) @ back).reshape(shown.shape)
+
+    def noise(self, frame: RawFrame, seed: int, level: int) -> Noise:
+        """Draw for the levels finer than `level`."""
+        drawn = self.restorer.noise(frame, torch.Generator().manual_seed(seed))
+        return fix_from(tuple(one[None].to(self.device, self.dtype) for one in drawn), level)
+
+    def _matrix(self, frame: RawFrame) -> Floats | None:
+        return frame.camera_to_srgb if self.traits.output_colour == "camera" else None
+
+
+class _Edit:
+    """One photo with its painted coarse picture."""
+
+    def __init__(self, pyramid: _Pyramid, frame: RawFrame, belongs: Sidecar, painted: Pixels) -> None:
+        self.pyramid, self.frame, self.level, self.ratio = pyramid, frame, belongs.level, belongs.ratio
+        upscale = pyramid.traits.upscale
+        height, width = packed_size(frame.size, frame.pattern)
+        if upright_size(level_size(height, width, self.level, upscale), frame.orientation) != painted.shape[:2]:
+            raise UsageError(f"the sidecar of the painted picture does not fit {frame.path}; export it again")
+        painted = turn_upright(painted, _TURNED_BACK.get(frame.orientation, frame.orientation))
+        exported = pyramid.picture(frame, self.ratio, self.level)
+        shown = pyramid.developed(frame, exported)
+        if painted.shape != shown.shape:
+            raise UsageError(
+                f"the painted picture has {painted.shape[2]} colour channels and the exported one {shown.shape[2]}; "
+                "save it with as many"
+            )
+        region = changed_region(_planes(painted), _planes(shown))
+        self.painted_share = float(region.float().mean())
+        change = pyramid.undeveloped(frame, painted).astype(np.int32) - pyramid.undeveloped(frame, shown)
+        change[~region[0, 0].numpy()] = 0
+        self.painted = np.clip(exported + change, 0, WHITE).astype(np.float32).transpose(2, 0, 1) / np.float32(WHITE)
+        self.result = pyramid.restorer.photo(frame, self.ratio).pixels
+        # From the packed frame, which may begin a row or column outside the mosaic, to the visible one.
+        above, left = (pad if upscale == 2 else pad // 2 for pad in origin_padding(frame.pattern))
+        self.window = (slice(above, above + self.result.shape[0]), slice(left, left + self.result.shape[1]))
+        factor = (1 << (self.level - 1)) * upscale if self.level > 1 else 1
+        mask = blend_mask(region, factor, (upscale * height, upscale * width))[0, 0]
+        self.mask: Floats = mask.numpy()[self.window]
+
+    def rendered(self, noise: Noise | None) -> Pixels:
+        """The photo's picture with what was painted in it; the very values of the result where the mask is 0."""
+        rows, cols = np.flatnonzero(self.mask.any(1)), np.flatnonzero(self.mask.any(0))
+        pixels = self.result.copy()
+        if not len(rows):
+            return pixels
+        whole = self.pyramid.picture(self.frame, self.ratio, 1, (self.painted, self.level), noise or ())[self.window]
+        box = (slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1))
+        anew, before = self.pyramid.developed(self.frame, whole[box]), pixels[box].astype(np.float32)
+        weight = self.mask[box][..., None]
+        mixed = (before + weight * (anew - before) + 0.5).astype(np.uint16)
+        pixels[box] = np.where(weight > 0, mixed, pixels[box])
+        return pixels
+
+
+def _planes(pixels: Pixels) -> Tensor:
+    """uint16 `[h, w, C]` as `[1, C, h, w]` in [0, 1]."""
+    return torch.from_numpy(pixels.astype(np.float32) / np.float32(WHITE)).permute(2, 0, 1)[None]
+
+
+def _pyramid_weights(named: Path | None) -> Path:
+    """The weights file to edit with; `UsageError` where it is none of a pyramid on RAW."""
+    try:
+        weights = find_weights(named or PYRAMID)
+        model = str(read_header(weights)["model"])
+    except WeightsError as error:
+        if named:
+            raise
+        raise UsageError(
+            f"editing needs weights of the pyramid `{PYRAMID}`, and none are shipped yet; {HOW_TO_TRAIN}"
+        ) from error
+    if model != PYRAMID:
+        raise UsageError(
+            f"{weights} is of model {model}, whose pictures have no coarse levels to paint on; editing needs weights "
+            f"of `{PYRAMID}`, so {HOW_TO_TRAIN}"
+        )
+    return weights
+
+
+def _existing(photo: Path) -> Path:
+    if not photo.is_file():
+        raise UsageError(f"there is no photo {photo}; name one RAW file")
+    return photo
+
+
+def _check_places(outputs: tuple[Path, ...], photo: Path, overwrite: bool) -> None:
+    """Refuse, before any work, to write over the photo or, unless asked to, over anything else."""
+    _existing(photo)
+    for path in outputs:
+        if path.exists() and path.samefile(photo):
+            raise OutputError(f"{path} would be overwritten by its own result; name another place")
+        if path.exists() and not overwrite:
+            raise UsageError(f"{path} exists already; name another place, or write over it with --overwrite")
+    check_writable(outputs[0].parent)

@@ -1,0 +1,45 @@
+"""From what was named to jobs: which scenes make which files, and which of them are this run's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lowlight.core.errors import UsageError
+from lowlight.workflows.enhancing.inputs import Photo
+from lowlight.workflows.enhancing.options import EnhanceOptions
+from lowlight.workflows.enhancing.outputs import all_exist, is_file_name, plan_outputs
+from lowlight.workflows.enhancing.rows import Job
+from lowlight.workflows.enhancing.scenes import Scene
+from lowlight.workflows.sharding import Shard, shard
+from lowlight.writers import writer_for
+
+
+def plan_jobs(photos: Sequence[Photo | Scene], options: EnhanceOptions) -> list[Job]:
+    """All jobs of a command, in order, with the names of their outputs; of a shard, too, the whole command's.
+
+    Raises `UsageError` where output and format contradict each other or cannot be.
+    """
+    scenes = [photo if isinstance(photo, Scene) else Scene((photo,)) for photo in photos]
+    suffix = options.suffix or ".png"
+    if is_file_name(options.out):
+        if options.suffix and writer_for(Path("x" + options.suffix)) != writer_for(options.out):
+            raise UsageError(f"{options.out.name} and the format {options.suffix[1:]} contradict each other; drop one")
+        suffix = options.out.suffix
+    writer_for(Path("x" + suffix), options.writer)
+    others = [photo for scene in scenes for photo in scene.photos[1:]]
+    outputs = plan_outputs([scene.first for scene in scenes], options.out, suffix, others)
+    return [
+        Job(scene, output, tuple(options.samples.paths(output))) for scene, output in zip(scenes, outputs, strict=True)
+    ]
+
+
+def own_jobs(jobs: Sequence[Job], part: Shard | None) -> list[Job]:
+    """The jobs of one part, dealt out by the path of the photo that names the picture; all without a part."""
+    return shard(jobs, part, key=lambda job: str(job.photo.path))
+
+
+def outputs_exist(job: Job, *, overwrite: bool) -> bool:
+    """Whether all that a job writes is there and may stay; raises where it can be neither read nor written."""
+    if all(photo.problem for photo in job.scene.photos):
+        raise UsageError(str(job.photo.problem))
+    inputs = [photo.path for photo in job.scene.photos]
+    return all_exist([job.output, *job.beside], inputs, overwrite=overwrite)

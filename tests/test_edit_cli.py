@@ -1,0 +1,152 @@
+"""`lowlight edit`: the coarse picture goes out, comes back painted, and only what was painted changes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from lowlight.checkpoint import save_weights
+from lowlight.cli import app
+from lowlight.core.errors import BrokenFileError, LowlightError, OutputError, UsageError
+from lowlight.core.photo import Picture
+from lowlight.data.pictures import read_picture
+from lowlight.models import build_model
+from lowlight.models.lapcvae_raw import LapCvaeRawConfig
+from lowlight.writers import WriterOptions, write_picture
+
+
+def pyramid_weights(path: Path, seed: int = 1, **options: object) -> Path:
+    """Weights of a tiny pyramid whose coarsest picture is a gray with some colour, and whose detail is random."""
+    values = {"tile_px": 64, "levels": 3, "latent": 4, "base_channels": 2, "prior_hidden": 4, "init": "kaiming"}
+    values |= {"upscale": 2, "input_colour": "wb", "output_colour": "camera"}
+    config = LapCvaeRawConfig(**{**values, **options})  # type: ignore[arg-type]
+    state = build_model("lapcvae", config, seed).state_dict()
+    for level in range(3):
+        for name in [key for key in state if key.startswith(f"pyramid.{level}.decoder.head")]:
+            if name.endswith("weight"):
+                state[name] *= 0.1
+    state["pyramid.2.decoder.head.0.bias"] = torch.tensor([0.5, 0.45, 0.4])[: config.out_channels]
+    save_weights(path, "lapcvae", config, state, trained={}, scores={})
+    return path
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pyramid_weights(tmp_path_factory.mktemp("pyramid") / "tiny.safetensors")
+
+
+def run(*words: object) -> str:
+    done = CliRunner().invoke(app, ["edit", *map(str, words), "--device", "cpu", "--precision", "fp32"])
+    if isinstance(done.exception, LowlightError):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def enhanced(photo: Path, weights: Path, out: Path, ratio: float) -> np.ndarray:
+    words = ["enhance", photo, "-o", out, "--weights", weights, "--ratio", repr(ratio), "--stride", 36]
+    done = CliRunner().invoke(app, [str(word) for word in (*words, "--device", "cpu", "--precision", "fp32")])
+    assert done.exit_code == 0, done.output
+    return read_picture(out)
+
+
+def painted(exported: Path, target: Path, bits: int = 16) -> Path:
+    """Warm the left half of an exported picture, as any program would."""
+    pixels = read_picture(exported).astype(np.float64)
+    pixels[:, : pixels.shape[1] // 2] *= (1.15, 1.0, 0.8)
+    write_picture(target, Picture(np.clip(pixels, 0, 65535).astype(np.uint16)), WriterOptions(bits=bits))
+    shutil.copy(exported.with_suffix(".json"), target.with_suffix(".json"))
+    return target
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_only_the_painted_half_changes(dark_dng: Path, weights: Path, tmp_path: Path, bits: int) -> None:
+    exported, out = tmp_path / "coarse.png", tmp_path / "out.png"
+    said = run(dark_dng, "--export", exported, "--level", 2, "--weights", weights)
+    # Packed 60 x 88 after turning, a column more for the phase of its colours; half of that at level 2.
+    sidecar = json.loads(exported.with_suffix(".json").read_text())
+    shape = read_picture(exported).shape
+    assert (sidecar["height"], sidecar["width"]) == shape[:2] == (45, 30) and "30x45" in said
+    assert sidecar["level"] == 2 and sidecar["photo"] == "dark.dng" and sidecar["weights"] == "tiny.safetensors"
+    before = enhanced(dark_dng, weights, tmp_path / "plain.png", sidecar["ratio"])
+    warm = painted(exported, tmp_path / "warm.png", bits)
+    said = run(dark_dng, "--import", warm, "-o", out, "--weights", weights, "--samples", 1)
+    assert "50.0% of the coarse picture was painted" in said
+    after, sample = read_picture(out), read_picture(tmp_path / "out.sample-01.png")
+    assert after.shape == before.shape == (176, 120, 3)
+    border, reach = 60, 8 + 1  # twice 2^(k-1) full pixels, and one for the phase
+    assert np.array_equal(after[:, border + reach :], before[:, border + reach :])
+    assert np.array_equal(sample[:, border + reach :], before[:, border + reach :])
+    change = (after.astype(float) - before)[:, : border - reach].mean((0, 1))
+    assert change[0] > 1000 and change[2] < -1000
+    assert not np.array_equal(sample[:, : border - reach], after[:, : border - reach])
+
+
+@pytest.mark.parametrize(
+    "options", [{"upscale": 1}, {"output_colour": "srgb"}, {"output_colour": "srgb", "out_channels": 1}], ids=str
+)
+def test_what_comes_back_unpainted_is_the_result(dark_dng: Path, tmp_path: Path, options: dict[str, object]) -> None:
+    weights = pyramid_weights(tmp_path / "w.safetensors", **options)
+    exported = tmp_path / "coarse.png"
+    run(dark_dng, "--export", exported, "--weights", weights, "--ratio", 40)
+    said = run(dark_dng, "--import", exported, "-o", tmp_path / "out.png", "--weights", weights)
+    assert "Nothing was painted" in said
+    plain = enhanced(dark_dng, weights, tmp_path / "plain.png", 40.0)
+    assert np.array_equal(read_picture(tmp_path / "out.png"), plain)
+
+
+def test_what_does_not_belong_together_is_refused(
+    dark_dng: Path, weights: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    exported, out = tmp_path / "coarse.png", tmp_path / "out.png"
+    run(dark_dng, "--export", exported, "--weights", weights)
+    warm = painted(exported, tmp_path / "warm.png")
+    other = tmp_path / "other.dng"
+    other.write_bytes(dark_dng.read_bytes() + b"\0")
+    with pytest.raises(UsageError, match=r"other\.dng is not that file"):
+        run(other, "--import", warm, "-o", out, "--weights", weights)
+    with pytest.raises(UsageError, match="exported with other weights"):
+        run(dark_dng, "--import", warm, "-o", out, "--weights", pyramid_weights(tmp_path / "two.safetensors", seed=2))
+    small = tmp_path / "small.png"
+    write_picture(small, Picture(read_picture(warm)[:-1].copy()))
+    shutil.copy(warm.with_suffix(".json"), small.with_suffix(".json"))
+    with pytest.raises(UsageError, match="without changing its size"):
+        run(dark_dng, "--import", small, "-o", out, "--weights", weights)
+    warm.with_suffix(".json").unlink()
+    with pytest.raises(BrokenFileError, match="export it again"):
+        run(dark_dng, "--import", warm, "-o", out, "--weights", weights)
+    assert not out.exists()
+
+
+def test_commands_that_cannot_work_are_refused(
+    dark_dng: Path, weights: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    exported, out = tmp_path / "coarse.png", tmp_path / "out.png"
+    with pytest.raises(UsageError, match=r"no coarse levels.*cpu/lapcvae"):
+        run(dark_dng, "--export", exported, "--weights", tiny_weights)
+    with pytest.raises(UsageError, match="none are shipped yet; train some with `lowlight train --preset cpu/lapcvae`"):
+        run(dark_dng, "--export", exported)
+    with pytest.raises(UsageError, match="levels 1"):
+        run(dark_dng, "--export", exported, "--weights", weights, "--level", 4)
+    with pytest.raises(UsageError, match="either --export"):
+        run(dark_dng)
+    with pytest.raises(UsageError, match="-o FILE"):
+        run(dark_dng, "--import", exported)
+    with pytest.raises(UsageError, match="belong to --import"):
+        run(dark_dng, "--export", exported, "-o", out)
+    with pytest.raises(UsageError, match="--ratio"):
+        run(dark_dng, "--export", exported, "--ratio", "same")
+    with pytest.raises(UsageError, match="no name of a PNG"):
+        run(dark_dng, "--export", tmp_path / "coarse.jpg", "--weights", weights)
+    with pytest.raises(UsageError, match="there is no photo"):
+        run(tmp_path / "none.dng", "--export", exported, "--weights", weights)
+    exported.write_text("painted for hours")
+    with pytest.raises(UsageError, match="exists already"):
+        run(dark_dng, "--export", exported, "--weights", weights)
+    with pytest.raises(OutputError, match="its own result"):
+        run(dark_dng, "--import", exported, "-o", exported, "--weights", weights, "--overwrite")
+    assert exported.read_text() == "painted for hours"
