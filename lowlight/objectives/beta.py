@@ -84,7 +84,7 @@ def beta(
     return Loss(reconstruction + config.beta * kl, {name: part.detach() for name, part in parts.items()})
 
 
-def posterior_input(model: RestorationModel, batch: Batch) -> Tensor:
+def posterior_input(model: Any, batch: Batch) -> Tensor:
     """What the network's q(z|.) reads: the target `[B, C', H, W]`, or of networks that repair it the first frame."""
     return batch.frames[:, 0] if model.traits.posterior_reads == "frames" else batch.target
 

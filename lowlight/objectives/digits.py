@@ -12,15 +12,14 @@ import torch
 from torch import Tensor
 
 from lowlight.core.errors import ConfigError
-from lowlight.core.restoration import Batch, Condition, Gaussian, Loss, ModelTraits
+from lowlight.core.restoration import Batch, Condition, Gaussian, Loss
+from lowlight.objectives.beta import posterior_input
 from lowlight.objectives.elbo import absolute_error, half_squared_error
 from lowlight.ops.gaussian import draw, kl_divergence, standard_noise
 
 
 class LabelledModel(Protocol):
     """The steps of a network whose prior may read labels."""
-
-    traits: ModelTraits
 
     def condition(self, frames: Tensor, base: Tensor | None = None, labels: Tensor | None = None) -> Condition:
         """The prior of z, from frames `[B, N, C, h, w]`, labels `[B]`, or neither."""
@@ -56,7 +55,7 @@ RECONSTRUCTION: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def bound(model: LabelledModel, batch: Batch, progress: float, generator: torch.Generator, config: BoundConfig) -> Loss:
     """`-log p(x|z,y) + beta KL(q(z|x) || p(z|y))` up to a constant, with one draw of z."""
     condition = model.condition(batch.frames, labels=batch.labels)
-    posterior = model.posterior(batch.target if model.traits.posterior_reads == "target" else batch.frames[:, 0])
+    posterior = model.posterior(posterior_input(model, batch))
     z = draw(posterior, standard_noise(posterior.mean, generator, batch.share))
     reconstruction = RECONSTRUCTION[config.likelihood](model.decode(z, condition), batch.target)
     if not config.beta:
