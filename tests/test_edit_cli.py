@@ -47,9 +47,11 @@ def run(*words: object) -> str:
     return done.output
 
 
-def enhanced(photo: Path, weights: Path, out: Path, ratio: float) -> np.ndarray:
-    words = ["enhance", photo, "-o", out, "--weights", weights, "--ratio", repr(ratio), "--stride", 36]
+def enhanced(photo: Path, weights: Path, out: Path, ratio: float, *more: object) -> np.ndarray:
+    words = ["enhance", photo, "-o", out, "--weights", weights, "--ratio", repr(ratio), *more]
     done = CliRunner().invoke(app, [str(word) for word in (*words, "--device", "cpu", "--precision", "fp32")])
+    if isinstance(done.exception, LowlightError):
+        raise done.exception
     assert done.exit_code == 0, done.output
     return read_picture(out)
 
@@ -97,6 +99,19 @@ def test_what_comes_back_unpainted_is_the_result(dark_dng: Path, tmp_path: Path,
     assert "Nothing was painted" in said
     plain = enhanced(dark_dng, weights, tmp_path / "plain.png", 40.0)
     assert np.array_equal(read_picture(tmp_path / "out.png"), plain)
+
+
+def test_strategies_fit_themselves_to_small_tiles(dark_dng: Path, weights: Path, tmp_path: Path) -> None:
+    """Those of the thesis are numbers for tiles of 256, and these have 64."""
+
+    def told(name: str, *more: object) -> np.ndarray:
+        return enhanced(dark_dng, weights, tmp_path / f"{name}.png", 40.0, *more)
+
+    careful = told("dense", "--strategy", "baseline")
+    assert np.array_equal(careful, told("stride", "--stride", 36))
+    assert not np.array_equal(careful, told("fast", "--strategy", "fastest"))
+    with pytest.raises(UsageError, match=r"a stride of 100 does not fit .* tiles have 64 packed pixels .* 1 to 64"):
+        told("wide", "--stride", 100)
 
 
 def test_what_does_not_belong_together_is_refused(

@@ -10,6 +10,7 @@ from lapcvae_material import faces_model, generator, numbers, raw_model
 
 from lowlight.core.errors import BrokenFileError, UsageError
 from lowlight.core.restoration import Restoration
+from lowlight.models.lapcvae_raw import LapCvaeRaw
 from lowlight.ops.pyramid import gaussian_pyramid
 from lowlight.ops.tiling import GridRule
 from lowlight.workflows.editing.masks import blend, blend_mask, blend_regions, changed_region, dilate, feather
@@ -175,6 +176,34 @@ def test_an_import_changes_the_painted_half_alone(upscale: int) -> None:
     assert not np.allclose(edited[..., : border - reach], result[..., : border - reach], atol=0.02)
     with pytest.raises(UsageError, match="52 x 32"):
         render(model, frame, painted=painted[..., :-1], painted_level=2, rule=rule)
+
+
+class Counting:
+    """A pyramid that counts the tiles it is asked for."""
+
+    def __init__(self, model: LapCvaeRaw) -> None:
+        self.model, self.traits, self.tiles = model, model.traits, 0
+
+    def restore(self, frames: torch.Tensor, *rest: object, **options: object) -> Restoration:
+        self.tiles += len(frames)
+        return self.model.restore(frames, *rest, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("upscale", [1, 2])
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_only_tiles_that_the_change_reaches_are_rendered(level: int, upscale: int) -> None:
+    """What shows of them is bit for bit what all tiles would give."""
+    model = Counting(raw_model(upscale=upscale).eval())
+    frame, rule = numbers(4, 90, 230), GridRule(stride=40)
+    painted = numbers(3, *level_size(90, 230, level, upscale), seed=3).numpy()
+    all_tiles = render(model, frame, painted=painted, painted_level=level, rule=rule)
+    before, model.tiles = model.tiles, 0
+    wanted = np.zeros(all_tiles.shape[-2:], dtype=bool)
+    wanted[5 * upscale : 12 * upscale, 20 * upscale : 30 * upscale] = True
+    few_tiles = render(model, frame, painted=painted, painted_level=level, rule=rule, wanted=wanted)
+    assert before == 12 and model.tiles == 3  # one tile, and a batch of three at a time
+    assert np.array_equal(few_tiles[:, wanted], all_tiles[:, wanted])
+    assert not np.allclose(few_tiles[..., -20 * upscale :], all_tiles[..., -20 * upscale :])
 
 
 def test_the_sidecar_comes_back(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_faces_are_scored_and_shown_by_the_table(tmp_path: Path) -> None:
     assert scores["edited"] > 0 and scores["change_outside"] == 0
     assert scores == scorer.score(model, opened, CPU, 0)
     assert scorer.figures is not None
-    sheet = scorer.figures(model, tmp_path, "faces", 0)["sheet"]
+    sheet = scorer.figures(model, tmp_path, FacesConfig(), "faces", 0)["sheet"]
     # The face, its reconstruction, two samples, one with level 2 kept, the edit and the twin, six times.
     assert isinstance(sheet, np.ndarray) and sheet.shape[2] == 3
     assert sheet.shape[1] > 7 * 64 and 6 * 64 <= sheet.shape[0] < 7 * 64
@@ -120,3 +120,11 @@ def test_photographs_are_scored_by_their_held_out_ones(tmp_path: Path) -> None:
     assert [face.picture.shape for face in held_out.of_side(16)] == [(3, 16, 16)] * len(held_out)
     with pytest.raises(DataError, match=r"none|photos"):
         ScoredFaces(tmp_path / "none", options, "validation")
+    model, figures = faces_model().eval(), find_scorer("faces").figures
+    assert figures is not None
+    sheet = figures(model, tmp_path, options, "faces", 0)["sheet"]
+    assert isinstance(sheet, np.ndarray)
+    # The photographs themselves are on it, and no column of twins, which photographs do not have.
+    first = (held_out.of_side(32)[0].picture[:, 16, 16] * 65535).round()
+    assert (np.abs(sheet.astype(float) - first.numpy()).max(2) <= 1).sum() >= 32 * 32
+    assert sheet.shape[1] < figures(model, tmp_path, FacesConfig(), "faces", 0)["sheet"].shape[1]  # type: ignore[union-attr]

@@ -1,5 +1,6 @@
 """Repairing damaged digits: the damage, the splits, the network, its scores and the sweep over beta."""
 
+import json
 import re
 from pathlib import Path
 
@@ -10,7 +11,10 @@ from digit_material import COUNTS, drawn_digits, write_digit_set
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
+from typer.testing import CliRunner, Result
 
+from lowlight.checkpoint import save_weights
+from lowlight.cli import app
 from lowlight.core.config import from_dict, read_toml
 from lowlight.core.errors import ConfigError, DataError
 from lowlight.core.restoration import Batch, ModelTraits, RestorationModel
@@ -33,14 +37,13 @@ from lowlight.models.repair import RepairNet, RepairNetConfig
 from lowlight.objectives.beta import BetaConfig, beta
 from lowlight.objectives.fisher import FisherConfig, fisher
 from lowlight.workflows.evaluating import repair_scores
+from lowlight.workflows.evaluating.repair_figures import repair_grid, validation_curves
 from lowlight.workflows.evaluating.repair_scores import (
     IDENTITY,
     open_repairs,
-    repair_grid,
     repair_table,
     score_repair,
     score_repairs,
-    validation_curves,
 )
 
 PRESETS = Path(__file__).resolve().parents[1] / "examples" / "presets" / "kmnist"
@@ -225,10 +228,63 @@ def test_all_networks_get_the_same_diagnostics(tmp_path: Path) -> None:
     opened = open_repairs(write_digit_set(tmp_path), NOISE, "validation")
     assert len(opened) == 60
     scores = score_repair(RepairNet(RepairNetConfig(latent=4), generator()), opened, torch.device("cpu"), 0)
-    assert {"mse", "psnr", "ssim", "identity_mse", "fisher", "D", "E", "kl", "neg_elbo", "fisher_loss"} == set(scores)
+    measures = {"mse", "psnr", "ssim", "identity_mse", "identity_psnr", "identity_ssim"}
+    assert measures | {"fisher", "D", "E", "kl", "neg_elbo", "fisher_loss"} == set(scores)
     assert scores["fisher_loss"] == pytest.approx((scores["fisher"] + scores["D"] + scores["E"]) / 2, rel=1e-5)
     flat = score_repair(RepairNet(RepairNetConfig(variance=False), generator()), opened, torch.device("cpu"), 0)
-    assert set(flat) == {"mse", "psnr", "ssim", "identity_mse"}
+    assert set(flat) == measures
+    assert scores["identity_mse"] == flat["identity_mse"] > 0
+
+
+def repairing_run(folder: Path, seed: int, **damaged: object) -> Path:
+    """The folder of a run that never happened: untrained weights and a log of two validations."""
+    folder.mkdir()
+    config = RepairNetConfig(latent=4)
+    state = RepairNet(config, generator(seed)).state_dict()
+    trained = {"dataset": "repair", "dataset_options": damaged}
+    save_weights(
+        folder / "best.safetensors", "repair-net", config, state, trained=trained, scores={}, with_posterior=True
+    )
+    rows = [{"step": step, "validation": {"mse": 1 / step, "neg_elbo": 200.0}} for step in (1, 2)]
+    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_eval_reports_the_test_digits_for_every_damage(tmp_path: Path) -> None:
+    """Where the training images are missing the test images are split, and the table says so."""
+    digits = write_digit_set(tmp_path / "digits")
+    (digits / "train-images-idx3-ubyte.gz").unlink()
+    runs = [repairing_run(tmp_path / name, seed, sigma=0.5) for seed, name in enumerate(("one", "two"))]
+    runs.append(repairing_run(tmp_path / "boxes", 0, damage="box"))
+
+    def evaluate(*more: object) -> Result:
+        words = ["eval", digits, *(word for run in runs for word in ("--weights", run)), "--device", "cpu", *more]
+        return CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "200", "NO_COLOR": "1"})
+
+    done = evaluate("--json", tmp_path / "rows.json", "--figures", tmp_path / "figures")
+    assert done.exit_code == 0, done.output
+    rows = json.loads((tmp_path / "rows.json").read_text())["table"]
+    splits = split_digits(digits)
+    assert [row["images"] for row in rows] == [{"test": 6, "validation": 6}] * 3
+    assert [row["about"]["damage"] for row in rows] == ["noise 0.5", "noise 0.5", "black box"]
+    for row, seed in zip(rows, (0, 1, 0), strict=True):
+        config = from_dict(RepairConfig, row["trained"]["dataset_options"], "test")
+        net = RepairNet(RepairNetConfig(latent=4), generator(seed))
+        for name in ("test", "validation"):
+            known = score_repairs({"net": net.half().float()}, getattr(splits, name), config)
+            assert row[name]["mse"] == pytest.approx(known[1]["mse"], rel=1e-5)
+            assert row[name]["identity_psnr"] == pytest.approx(known[0]["psnr"], rel=1e-5)
+    told = " ".join(done.output.split())
+    assert "6 images; test digits of digits: the published test images, as the training images are not there" in told
+    assert "split 48 / 6 / 6" in told and f"{rows[2]['test']['box_mse']:.5f}" in told
+    assert told.index("noise 0.5 damaged, clipped") < told.index("noise 0.5 two") < told.index("black box boxes")
+    kinds = ("grid.png", "mse.svg", "neg_elbo.svg")
+    drawn = sorted(f"{damage}-{kind}" for damage in ("noise-0.5", "black-box") for kind in kinds)
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == drawn
+    curves = (tmp_path / "figures" / "noise-0.5-mse.svg").read_text()
+    assert curves.count("<path") == 2 and ">two<" in curves
+    only = evaluate("--split", "val", "--json", "-")
+    assert "test" not in json.loads(only.stdout)["table"][0] and only.exit_code == 0
 
 
 @pytest.mark.parametrize("name", ["ae", "vae", "beta-vae", "fisher", "fisher-detached"])

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from lowlight.core.errors import UsageError
 from lowlight.ops.blending import BandBlender, FloatArray, Merge, tile_weights
 from lowlight.ops.tiling import GridRule, TileGrid, axis_starts, dense, sparse
 
@@ -137,11 +138,25 @@ def test_any_stride_or_overlap_covers(length: int, tile: int, data: st.DataObjec
 
 def test_grids_that_would_leave_gaps_are_refused() -> None:
     for rule in (GridRule(stride=257), GridRule(stride=0), GridRule(overlap=256), GridRule(overlap=-1)):
-        with pytest.raises(ValueError, match="stride must be 1 to 256"):
+        with pytest.raises(UsageError, match="256 packed pixels a side; expected a stride of 1 to 256 or"):
             TileGrid.cover(1000, 1000, 256, rule)
     for both in ({}, {"stride": 10, "overlap": 10}):
         with pytest.raises(ValueError, match="either"):
             GridRule(**both)
+
+
+@pytest.mark.parametrize(("tile", "stride", "overlap"), [(64, 36, 5), (128, 73, 11), (256, 146, 22), (512, 292, 44)])
+def test_the_grids_of_the_thesis_grow_and_shrink_with_the_tiles(tile: int, stride: int, overlap: int) -> None:
+    """The same share of a picture is covered as often; a user's own numbers stay what they are."""
+    assert dense().fitted(tile) == dense(tile).fitted(tile) == GridRule(stride=stride)
+    assert sparse().fitted(tile) == sparse(tile).fitted(tile) == GridRule(overlap=overlap)
+    assert GridRule(stride=33).fitted(tile) == GridRule(stride=33)
+    height, width = 1424 * tile // 256, 2128 * tile // 256
+    thick, thin = (TileGrid.cover(height, width, tile, rule, tile // 16) for rule in (dense(), sparse()))
+    assert thin.count == 54 and thick.count in (126, 140)  # a row more where half a pixel of the stride was lost
+    for grid, mean in ((thick, 2.725), (thin, 1.168)):
+        count = coverage(grid)[:height, :width]
+        assert count.min() == 1 and count.mean() == pytest.approx(mean, rel=0.12)
 
 
 @pytest.mark.parametrize(("merge", "power"), MERGES)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lowlight.cli.eval_tables import print_table
 from lowlight.core.errors import UsageError
 
 # What means something to such networks; the rest of the options is about RAW photos.
@@ -27,7 +28,7 @@ ImagesOption = Annotated[
         min=1, metavar="N", envvar="LOWLIGHT_EVAL_IMAGES", help="So, on the first so many images; default all."
     ),
 ]
-SPLITS = {"train": ("train",), "val": ("validation",), None: ("validation", "train")}
+SPLITS = {"train": ("train",), "val": ("validation",), "test": ("test",), None: None}  # None: what fits the weights
 
 
 def refuse_raw_options(context: typer.Context) -> None:
@@ -56,13 +57,13 @@ def evaluate_image_weights(
 
     With `samples` or `images` networks that fuse pictures get the whole measures; else all get the quick look.
     """
-    if split not in SPLITS:
-        raise UsageError(f"there is no split {split!r} of these pictures; there are train and val")
+    whole = samples is not None or images is not None
+    if split not in SPLITS or (whole and split == "test"):
+        raise UsageError(f"there is no split {split!r} of these pictures; there are train, val and, of some, test")
     from lowlight.report.tables import plain_rows_as_csv, plain_rows_as_jsonl
     from lowlight.workflows.evaluating.evaluate import write_text
     from lowlight.workflows.evaluating.image_models import draw_figures, evaluate_images
 
-    whole = samples is not None or images is not None
     if whole:
         from lowlight.workflows.evaluating.fusion_tables import evaluate_fusion
 
@@ -86,10 +87,20 @@ def evaluate_image_weights(
     else:
         if json_file is not None:
             write_text(json_file, text)
-        (_print_fusion if whole else _print_scores)(rows)
+        (_print_fusion if whole else _print_scored)(rows)
     if figures is not None:
         for path in draw_figures(weights, data, figures, seed=seed):
             typer.echo(path, err=str(json_file) == "-")
+
+
+def _print_scored(rows: Sequence[dict[str, Any]]) -> None:
+    """Print the tables that some datasets have of their own, and one for all others."""
+    from lowlight.workflows.evaluating.image_models import tables_of
+
+    tables, others = tables_of(rows)
+    for table in tables:
+        print_table(table)
+    _print_scores(others)
 
 
 def _print_scores(rows: Sequence[dict[str, Any]]) -> None:

@@ -1,5 +1,6 @@
 """What `lowlight eval` says on the terminal."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,14 @@ if TYPE_CHECKING:
 
 
 def with_progress(work: "Callable[[Progress], Any]") -> Any:
-    """Run `work` with a progress line on the standard error, gone when it is done."""
+    """Run `work` with a progress line on the standard error, gone when it is done; of several processes the first."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     errors = Console(stderr=True)
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
+    hidden = not errors.is_terminal or os.environ.get("RANK", "0") != "0"
+    with Progress(*columns, console=errors, transient=True, disable=hidden) as bar:
         task = bar.add_task("", total=None)
         return work(lambda done, total: bar.update(task, completed=done, total=total))
 
@@ -28,19 +30,19 @@ def print_report(report: dict[str, Any]) -> None:
 
     photos, mean = photos_table(report), report["mean"]
     last = (f"mean of {mean['count']}", *[""] * (len(photos.columns) - 5), *measures(mean))
-    _print(photos, caption=_caption(report), last=last)
+    print_table(photos, caption=_caption(report), last=last)
     if "statistics" in report:
         groups = [group_table([report], key) for key in ("by_ratio", "by_iso")]
         for table in (*(group for group in groups if len(group.rows) > 1), oracle_table([report])):
             if table:
-                _print(table)
+                print_table(table)
 
 
 def print_reports(reports: Sequence[dict[str, Any]], versions: Sequence[dict[str, Any]]) -> None:
     """Print several methods as rows, the versions of models, and the groups."""
     from lowlight.report.tables import group_table, methods_table, oracle_table, seconds_table, versions_table
 
-    _print(methods_table(reports), caption=_where(reports[0]["settings"]))
+    print_table(methods_table(reports), caption=_where(reports[0]["settings"]))
     groups = [group_table(reports, key) for key in ("by_ratio", "by_iso")]
     tables = [
         versions_table(versions) if versions else None,
@@ -50,7 +52,7 @@ def print_reports(reports: Sequence[dict[str, Any]], versions: Sequence[dict[str
     ]
     for table in tables:
         if table:
-            _print(table)
+            print_table(table)
 
 
 def print_problems(report: dict[str, Any]) -> None:
@@ -64,7 +66,8 @@ def print_problems(report: dict[str, Any]) -> None:
             typer.echo(f"not scored, no partner of that name for {', '.join(names)} in {folder}", err=True)
 
 
-def _print(table: "Table", *, caption: str = "", last: tuple[str, ...] | None = None) -> None:
+def print_table(table: "Table", *, caption: str = "", last: tuple[str, ...] | None = None) -> None:
+    """Print a table with its note; `last` is a row below a line."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table as Grid

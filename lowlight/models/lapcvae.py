@@ -8,6 +8,7 @@ the coarse picture as it stands (`re-encode`), or are what z_{k+1} was drawn fro
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,8 +17,16 @@ from torch import Tensor, nn
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import Gaussian, Latent, LatentShape, ModelTraits, Noise, Restoration, Share
 from lowlight.models.blocks import Init, initialise, unit_gaussian
-from lowlight.models.lapcvae_parts import DEEPEST_PX, MID_GRAY, LevelDecoder, LevelEncoder, PriorNetwork
-from lowlight.ops.gaussian import draw, standard_noise
+from lowlight.models.lapcvae_parts import (
+    DEEPEST_PX,
+    MID_GRAY,
+    LevelDecoder,
+    LevelEncoder,
+    PriorNetwork,
+    moved,
+    require_sizes,
+)
+from lowlight.ops.gaussian import standard_noise
 from lowlight.ops.pyramid import PyramidFilter, PyramidLevel, gaussian_pyramid, up
 
 
@@ -46,9 +55,7 @@ class LapCvaeConfig:
                 f"{self.levels} levels of pictures of {self.side_px} pixels cannot be; the coarsest has at least "
                 f"{2 * DEEPEST_PX} pixels a side, so take fewer levels"
             )
-        for name in ("latent", "base_channels", "most_channels", "hidden", "prior_hidden"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+        require_sizes(self, "latent", "base_channels", "most_channels", "hidden", "prior_hidden")
 
     def channels(self, level: int) -> list[int]:
         """Channels of the convolutions of a level, down to 4x4 pixels."""
@@ -103,10 +110,10 @@ class LapCvae(nn.Module):
         super().__init__()
         self.config = config
         self.traits = config.traits()
-        self.pyramid = nn.ModuleList(Level(config, level) for level in range(1, config.levels + 1))
+        levels = [Level(config, level) for level in range(1, config.levels + 1)]
+        self.pyramid = nn.ModuleList(levels)
         initialise(self, config.init, generator)
-        for level in self.pyramid:
-            assert isinstance(level, Level)
+        for level in levels:
             level.decoder.start_flat(MID_GRAY if level.prior is None else 0.0)
             if level.prior is not None:
                 level.prior.start_small()
@@ -118,11 +125,13 @@ class LapCvae(nn.Module):
         generator: torch.Generator | None,
         level: int | None = None,
         share: Share | None = None,
+        differentiate_bands: bool = False,
     ) -> tuple[PyramidLevel, ...]:
         """What an objective scores: `level` alone, the coarser ones without gradients, or all levels for None.
 
         Coarse latents are drawn from their posteriors and the low-frequency pictures are the true ones. Without a
-        generator latents are the posteriors' means.
+        generator latents are the posteriors' means. With `differentiate_bands` what the encoders read of the bands
+        that are scored requires gradients.
         """
         pictures = self._pictures(target)
         terms: list[PyramidLevel] = []
@@ -132,21 +141,28 @@ class LapCvae(nn.Module):
             with torch.set_grad_enabled(torch.is_grad_enabled() and level in (None, k)):
                 low = None if k == self.config.levels else up(pictures[k], self.config.filter)
                 band = pictures[k - 1] if low is None else pictures[k - 1] - low
-                posterior = self._encode(k, band, low)
+                read = band.detach().requires_grad_() if differentiate_bands and level in (None, k) else band
+                posterior = self._encode(k, read, low)
                 noise = None if generator is None else (standard_noise(posterior.mean, generator, share),)
-                samples.append(_move(posterior, noise, 0))
+                samples.append(moved(posterior, noise, 0))
                 if level in (None, k):
                     latent = Latent(samples[-1], self._prior(k, statistics, target), posterior)
                     mean, log_variance = self._decode(k, samples, low)
-                    terms.append(PyramidLevel(k, band, mean, latent, log_variance, low))
+                    decode = partial(self._mean_of, k, tuple(samples[:-1]), low)
+                    terms.append(PyramidLevel(k, band, mean, latent, log_variance, low, read, decode))
                 statistics = posterior
         return tuple(terms)
 
     def reconstruct(
-        self, frames: Tensor, target: Tensor, generator: torch.Generator | None, base: Tensor | None = None
+        self,
+        frames: Tensor,
+        target: Tensor,
+        generator: torch.Generator | None,
+        base: Tensor | None = None,
+        share: Share | None = None,
     ) -> Restoration:
         """Encode every level of `[B, 3, n, n]` and decode; latents are posterior means without a generator."""
-        terms = self.terms(frames, target, generator)
+        terms = self.terms(frames, target, generator, share=share)
         pictures: list[Tensor] = []
         for term in terms:
             pictures.append(term.mean + up(pictures[-1], self.config.filter) if pictures else term.mean)
@@ -161,7 +177,7 @@ class LapCvae(nn.Module):
         """
         count, top = len(frames), self.config.levels
         prior = unit_gaussian(next(self.parameters()).new_zeros(count, self.config.latent))
-        z = _move(prior, noise, 0)
+        z = moved(prior, noise, 0)
         mean, _ = self._decode(top, [z], None)
         start = _Walk((mean,), (Latent(z, prior),), self._statistics(top, mean, None, prior, z))
         return self._descend(start, noise, levels)
@@ -208,7 +224,7 @@ class LapCvae(nn.Module):
         top = self.config.levels
         for k in range(top - len(walk.pictures), last - 1, -1):
             prior = self._prior(k, walk.statistics, walk.pictures[0])
-            z = _move(prior, noise, top - k)
+            z = moved(prior, noise, top - k)
             low = up(walk.pictures[-1], self.config.filter)
             band, _ = self._decode(k, [*(latent.sample for latent in walk.latents), z], low)
             statistics = self._statistics(k, band, low, prior, z) if k > last else prior
@@ -249,6 +265,9 @@ class LapCvae(nn.Module):
         prior: Gaussian = network(statistics)
         return prior
 
+    def _mean_of(self, level: int, coarser: tuple[Tensor, ...], low: Tensor | None, z: Tensor) -> Tensor:
+        return self._decode(level, [*coarser, z], low)[0]
+
     def _decode(self, level: int, samples: list[Tensor], low: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Mean and log-variance of the band; `samples` are z_K ... z_k."""
         z = torch.cat(tuple(reversed(samples)), dim=1)
@@ -256,7 +275,3 @@ class LapCvae(nn.Module):
             z, low if self.config.cond == "latents+image" else None
         )
         return decoded
-
-
-def _move(prior: Gaussian, noise: Noise | None, index: int) -> Tensor:
-    return prior.mean if noise is None else draw(prior, noise[index])

@@ -5,13 +5,15 @@ Variational Autoencoders, CVMP 2017. The source gives no layer sizes; these are 
 """
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lowlight.core.restoration import Gaussian
+from lowlight.core.errors import ConfigError
+from lowlight.core.restoration import Gaussian, Noise
 from lowlight.models.blocks import leaky
-from lowlight.ops.gaussian import clamp_log_variance
+from lowlight.ops.gaussian import clamp_log_variance, draw
 
 DEEPEST_PX = 4
 WIDTH_RANGE = (-8.0, 4.0)  # of the likelihood's log-variance
@@ -19,6 +21,18 @@ PRIOR_RANGE = (-6.0, 2.0)  # of a learned prior's
 PRIOR_START = 0.1  # by how much its output layers are made smaller, so that training starts near N(0, I)
 MID_GRAY = 0.5  # of the pictures of the coarsest level; bands lie about 0
 MEAN_START = 0.1  # the same of a decoder's mean: a first picture far from [0, 1] throws the learned width off
+
+
+def moved(of: Gaussian, noise: Noise | None, index: int) -> Tensor:
+    """The draw of a latent that the noise with this number gives; its mean without noise."""
+    return of.mean if noise is None else draw(of, noise[index])
+
+
+def require_sizes(config: Any, *names: str) -> None:
+    """Refuse a configuration in which one of the named sizes is below 1."""
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ConfigError(f"{name} is {getattr(config, name)}; expected at least 1")
 
 
 def limited(free: Tensor, span: tuple[float, float]) -> Tensor:

@@ -8,6 +8,7 @@ distribution of z_{k+1}. At test time no posterior is needed (`chain`: the coars
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 from lowlight.core.errors import UsageError
 from lowlight.core.restoration import Gaussian, Latent, Noise, Restoration, Share
 from lowlight.models.blocks import initialise, unit_gaussian
+from lowlight.models.lapcvae_parts import moved
 from lowlight.models.lapcvae_raw_parts import LapCvaeRawConfig, Level
 from lowlight.models.sid_net import Down
-from lowlight.ops.gaussian import clamp_log_variance, draw, standard_noise
+from lowlight.ops.gaussian import clamp_log_variance, standard_noise
 from lowlight.ops.grade import draw_grade, uniform_rows
 from lowlight.ops.pyramid import PyramidLevel, down, gaussian_pyramid, up
 
@@ -38,15 +40,15 @@ class LapCvaeRaw(nn.Module):
         super().__init__()
         self.config = config
         self.traits = config.traits()
-        self.pyramid = nn.ModuleList(Level(config, level) for level in range(1, config.levels + 1))
+        levels = [Level(config, level) for level in range(1, config.levels + 1)]
+        self.pyramid = nn.ModuleList(levels)
         self.encoder: nn.ModuleList | None = nn.ModuleList(
             Down(self._encoder_channels(level), config.channels(level), config.latent, heads=2)
             for level in range(1, config.levels + 1)
         )
         self.to_packed = nn.PixelUnshuffle(config.upscale)
         initialise(self, config.init, generator)
-        for level in self.pyramid:
-            assert isinstance(level, Level)
+        for level in levels:
             level.decoder.start_small()
             if level.prior is not None:
                 level.prior.start_small()
@@ -58,13 +60,15 @@ class LapCvaeRaw(nn.Module):
         generator: torch.Generator | None,
         level: int | None = None,
         share: Share | None = None,
+        differentiate_bands: bool = False,
     ) -> tuple[PyramidLevel, ...]:
         """What an objective scores: `level` alone, the coarser ones without gradients, or all levels for None.
 
         Drawn for each item: whether the pictures are graded, whether the low-frequency picture is the prior path's
         own, and whether the coarser latents and their statistics are the prior path's. A residual is always the true
         picture less the low-frequency picture that was given. Without a generator nothing is drawn: the pictures are
-        true and latents are the posteriors' means.
+        true and latents are the posteriors' means. With `differentiate_bands` what the encoders read of the bands
+        that are scored requires gradients.
         """
         config, last = self.config, level or 1
         dark = self._dark(frames)
@@ -91,14 +95,16 @@ class LapCvaeRaw(nn.Module):
                     given = pictures[k]
                     low = torch.where(use_picture, own.pictures[index - 1], given) if own.pictures else given
                 band = pictures[k - 1] if low is None else pictures[k - 1] - self._enlarged(k, low)
-                posterior = self._posterior(k, band, low)
+                read = band.detach().requires_grad_() if differentiate_bands and level in (None, k) else band
+                posterior = self._posterior(k, read, low)
                 noise = None if generator is None else (standard_noise(posterior.mean, generator, share),)
-                z = _move(posterior, noise, 0)
+                z = moved(posterior, noise, 0)
                 if level in (None, k):
                     code, skips = self._condition(k, dark, low)
                     latent = Latent(z, self._prior(k, below, code), posterior)
                     mean, log_variance = self._decode(k, [*samples, z], skips)
-                    terms.append(PyramidLevel(k, band, mean, latent, log_variance, low))
+                    decode = partial(self._mean_of, k, tuple(samples), skips)
+                    terms.append(PyramidLevel(k, band, mean, latent, log_variance, low, read, decode))
                 below = posterior
                 if k > last and own.pictures:
                     z = torch.where(use_prior, own.latents[index].sample, z)
@@ -107,7 +113,12 @@ class LapCvaeRaw(nn.Module):
         return tuple(terms)
 
     def reconstruct(
-        self, frames: Tensor, target: Tensor, generator: torch.Generator | None, base: Tensor | None = None
+        self,
+        frames: Tensor,
+        target: Tensor,
+        generator: torch.Generator | None,
+        base: Tensor | None = None,
+        share: Share | None = None,
     ) -> Restoration:
         """Encode every level of the true, ungraded pictures; latents are posterior means without a generator."""
         dark, pictures = self._dark(frames), self._pictures(target)
@@ -117,10 +128,10 @@ class LapCvaeRaw(nn.Module):
             low = pictures[k] if latents else None
             true_band = pictures[k - 1] if low is None else pictures[k - 1] - self._enlarged(k, low)
             posterior = self._posterior(k, true_band, low)
-            noise = None if generator is None else (standard_noise(posterior.mean, generator),)
+            noise = None if generator is None else (standard_noise(posterior.mean, generator, share),)
             code, skips = self._condition(k, dark, low)
             prior = self._prior(k, latents[-1].posterior if latents else None, code)
-            latents.append(Latent(_move(posterior, noise, 0), prior, posterior))
+            latents.append(Latent(moved(posterior, noise, 0), prior, posterior))
             band, _ = self._decode(k, [latent.sample for latent in latents], skips)
             shown.append(band + self._enlarged(k, shown[-1]) if shown else band)
         return Restoration(shown[-1], tuple(latents), levels=tuple(reversed(shown)))
@@ -160,7 +171,7 @@ class LapCvaeRaw(nn.Module):
             low = walk.pictures[-1] if walk.pictures else None
             code, skips = self._condition(k, dark, low)
             prior = self._prior(k, walk.statistics[-1] if walk.statistics else None, code)
-            latent = Latent(_move(prior, noise, top - k), prior)
+            latent = Latent(moved(prior, noise, top - k), prior)
             band, _ = self._decode(k, [*(one.sample for one in walk.latents), latent.sample], skips)
             statistics = prior
             if self.config.unseen == "re-encode" and k > 1:
@@ -221,15 +232,14 @@ class LapCvaeRaw(nn.Module):
         prior: Gaussian = network(below, code)
         return prior
 
+    def _mean_of(self, level: int, coarser: tuple[Tensor, ...], skips: list[Tensor], z: Tensor) -> Tensor:
+        return self._decode(level, [*coarser, z], skips)[0]
+
     def _decode(self, level: int, samples: list[Tensor], skips: list[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Mean and log-variance of the band; `samples` are z_K ... z_k."""
         z = torch.cat(tuple(reversed(samples)), dim=1)
         decoded: tuple[Tensor, Tensor | None] = self._level(level).decoder(z, skips)
         return decoded
-
-
-def _move(of: Gaussian, noise: Noise | None, index: int) -> Tensor:
-    return of.mean if noise is None else draw(of, noise[index])
 
 
 def _choose(first: Tensor, ours: Gaussian, theirs: Gaussian) -> Gaussian:

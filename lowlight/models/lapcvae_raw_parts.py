@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import LatentShape, Likelihood, ModelTraits
 from lowlight.models.blocks import DoubleConv, SubPixelHead, head_channels
-from lowlight.models.lapcvae_parts import MEAN_START, WIDTH_RANGE, PriorNetwork, limited
+from lowlight.models.lapcvae_parts import MEAN_START, WIDTH_RANGE, PriorNetwork, limited, require_sizes
 from lowlight.models.options import TILE_PX, RawModelOptions
 from lowlight.models.sid_net import Down
 from lowlight.ops.pyramid import PyramidFilter
@@ -44,9 +44,7 @@ class LapCvaeRawConfig(RawModelOptions):
             )
         if self.base != "none":
             raise ConfigError("lapcvae takes no base picture, its coarse levels are one; set base to none")
-        for name in ("latent", "base_channels", "most_channels", "prior_hidden"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+        require_sizes(self, "latent", "base_channels", "most_channels", "prior_hidden")
         for name in ("own_picture_share", "prior_share", "grade_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected a share from 0 to 1")

@@ -9,8 +9,7 @@ import torch
 from lowlight.core.config import from_dict
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import Batch, HierarchicalModel, Loss, PenalisedModel, RestorationModel
-from lowlight.objectives.beta import BetaConfig, beta
-from lowlight.objectives.digits import BoundConfig, bound
+from lowlight.objectives.beta import BetaConfig, BoundConfig, beta, bound
 from lowlight.objectives.elbo import CvaeConfig, HybridConfig, L1Config, cvae, hybrid, l1
 from lowlight.objectives.fisher import FisherConfig, fisher
 from lowlight.objectives.fusion import FusionObjectiveConfig, fusion
@@ -58,7 +57,7 @@ OBJECTIVES: dict[str, Entry] = {
         LapCvaeObjectiveConfig,
         lapcvae,
         True,
-        "the pyramid's bounds, level by level",
+        "the pyramid's bounds or Fisher divergences, level by level",
         kinds=("raw", "image"),
         protocol=PyramidModel,
     ),

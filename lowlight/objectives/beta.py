@@ -6,6 +6,9 @@ follows the student report "Repairing Images with Fisher Autoencoder", equation 
 
 What q(z|.) reads is a promise of the network (`ModelTraits.posterior_reads`), not an option here: a network that is
 used on damaged pictures and trained on clean ones would learn nothing of use, and nobody would be told.
+
+`bound` is the same with one draw, a stated likelihood and beta 1 by default: the objective of the digit networks in
+O. Eriksson, Real-world Low-light Image Enhancement Using Variational Autoencoders, Lund 2020, chapter on MNIST.
 """
 
 from collections.abc import Callable
@@ -37,6 +40,18 @@ class BetaConfig:
             raise ConfigError(f"beta needs samples >= 1 and beta >= 0, got {self.samples} and {self.beta}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class BoundConfig:
+    """The negative evidence lower bound of the thesis' digit networks."""
+
+    likelihood: Literal["gaussian", "laplace"] = "gaussian"  # of scale 1: half the squared error, or L1
+    beta: float = 1.0  # weight of the divergence; 0 for an autoencoder, which has none
+
+    def __post_init__(self) -> None:
+        if self.beta < 0:
+            raise ConfigError(f"beta is {self.beta}; expected at least 0")
+
+
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """`-log Bernoulli(target; sigmoid(logits))`, summed per item and averaged over the batch.
 
@@ -53,7 +68,7 @@ ERRORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": half_squared_error,
     "bce": cross_entropy,
 }
-OF_LIKELIHOOD = {"laplace": "l1", "gaussian": "mse", "bernoulli": "bce"}
+OF_LIKELIHOOD: dict[str, Reconstruction] = {"laplace": "l1", "gaussian": "mse", "bernoulli": "bce"}
 
 
 def beta(
@@ -82,6 +97,15 @@ def beta(
     kl = kl_divergence(posterior, condition.prior).mean()
     parts = {"reconstruction": reconstruction, "kl": kl, "neg_elbo": reconstruction + kl}
     return Loss(reconstruction + config.beta * kl, {name: part.detach() for name, part in parts.items()})
+
+
+def bound(
+    model: RestorationModel, batch: Batch, progress: float, generator: torch.Generator, config: BoundConfig
+) -> Loss:
+    """`-log p(x|z,y) + beta KL(q(z|x) || p(z|y))` up to a constant, with one draw of z; parts are those of `beta`."""
+    return beta(
+        model, batch, progress, generator, BetaConfig(beta=config.beta, reconstruction=OF_LIKELIHOOD[config.likelihood])
+    )
 
 
 def posterior_input(model: Any, batch: Batch) -> Tensor:

@@ -21,7 +21,7 @@ difference of large numbers, which bf16 would turn into noise.
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -147,36 +147,51 @@ def _loss(
     noises = [standard_noise(posterior.mean, generator, batch.share) for _ in range(config.samples)]
     decode = decoder_of(model, logits=config.c_likelihood == "bernoulli")
     score = _score_of(model, condition, generator, config)
-    draws = [
-        fisher_terms(
-            posterior,
-            read,
-            batch.target,
-            noise,
-            decode=lambda z: decode(z, condition),
-            score=score,
-            config=config,
-        )
-        for noise in noises
-    ]
-    mismatch, squared_error, stability = (torch.stack([each[i] for each in draws]).mean() for i in range(3))
-    parts = {"fisher": mismatch, "D": squared_error, "E": stability}
-    recon = squared_error
-    if config.recon == "l1":
-        recon = 2 * torch.stack([absolute_error(each.image, batch.target) for each in draws]).mean()
-        parts["l1"] = recon / 2
+    loss, likelihood = divergence(
+        posterior,
+        read,
+        batch.target,
+        noises,
+        decode=lambda z: decode(z, condition),
+        score=score,
+        config=config,
+        progress=progress,
+    )
+    total, parts = loss.total, loss.parts
     if prior_score(model) is None:
         with torch.no_grad():
             kl = kl_divergence(posterior, condition.prior).mean()
-            parts |= {"kl": kl, "neg_elbo": kl - torch.stack([each.likelihood for each in draws]).mean()}
-    risen = min(progress / config.warmup, 1.0) if config.warmup else 1.0
-    total = 0.5 * (risen * config.w_fisher * mismatch + config.w_recon * recon + risen * config.w_stab * stability)
+            parts |= {"kl": kl, "neg_elbo": kl - likelihood}
     if config.alpha < 1:
         z = draw(condition.prior, standard_noise(condition.prior.mean, generator, batch.share))
         error = 0.5 * _square_norm(batch.target - model.decode(z, condition)).mean()
         total = config.alpha * total + (1 - config.alpha) * error
         parts["prior_reconstruction"] = error
     return Loss(total, {name: part.detach() for name, part in parts.items()})
+
+
+def divergence(
+    posterior: Gaussian,
+    read: Tensor,
+    target: Tensor,
+    noises: Sequence[Tensor],
+    *,
+    decode: Callable[[Tensor], Tensor],
+    score: Callable[[Tensor], Tensor],
+    config: FisherConfig,
+    progress: float,
+) -> tuple[Loss, Tensor]:
+    """The weighted sum of the parts over some draws, its parts, and the mean of log p(x|z,y); see `fisher_terms`."""
+    draws = [fisher_terms(posterior, read, target, eps, decode=decode, score=score, config=config) for eps in noises]
+    mismatch, squared_error, stability = (torch.stack([each[i] for each in draws]).mean() for i in range(3))
+    parts = {"fisher": mismatch, "D": squared_error, "E": stability}
+    recon = squared_error
+    if config.recon == "l1":
+        recon = 2 * torch.stack([absolute_error(each.image, target) for each in draws]).mean()
+        parts["l1"] = recon / 2
+    risen = min(progress / config.warmup, 1.0) if config.warmup else 1.0
+    total = 0.5 * (risen * config.w_fisher * mismatch + config.w_recon * recon + risen * config.w_stab * stability)
+    return Loss(total, parts), torch.stack([each.likelihood for each in draws]).mean()
 
 
 def _score_of(

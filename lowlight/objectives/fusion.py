@@ -68,9 +68,7 @@ def fusion(
     Networks without latents have the first term alone. The last part of the sum is `spectral_weight` times the
     penalty on the network's weights.
     """
-    # Only a share of a batch needs to be told from the whole.
-    shared = {} if batch.share is None else {"share": batch.share}
-    said = model.reconstruct(batch.frames, batch.target, generator, batch.base, **shared)
+    said = model.reconstruct(batch.frames, batch.target, generator, batch.base, batch.share)
     error = reconstruction_error(model.traits.likelihood, said, batch.target, model.traits.crop_px).mean()
     total, parts = error, {"reconstruction": error.detach()}
     if said.latents:

@@ -15,7 +15,8 @@ from torch import Tensor
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import Batch, Loss, ModelTraits, Share
 from lowlight.objectives.elbo import absolute_error, half_squared_error
-from lowlight.ops.gaussian import kl_divergence
+from lowlight.objectives.fisher import FisherConfig, divergence, normal_score
+from lowlight.ops.gaussian import kl_divergence, standard_noise
 from lowlight.ops.pyramid import PyramidLevel
 
 RAW_WEIGHT, IMAGE_WEIGHT = 2.0, 1.0  # lambda where none is given: that of SID-net, and the bound itself
@@ -34,6 +35,7 @@ class PyramidModel(Protocol):
         generator: torch.Generator | None,
         level: int | None = None,
         share: Share | None = None,
+        differentiate_bands: bool = False,
     ) -> tuple[PyramidLevel, ...]:
         """What one level says, the coarser ones without gradients; all levels, coarsest first, for None."""
         ...
@@ -46,33 +48,86 @@ class LapCvaeObjectiveConfig:
     schedule: Literal["greedy", "joint"] = "greedy"
     weights: tuple[float, ...] = ()  # lambda_k, finest first, or one for all; none: 1, and 2 on RAW
     shares: tuple[float, ...] = ()  # of a greedy run for each level, coarsest first; none: equal
+    fisher: FisherConfig | None = None  # a section, may be empty: the Fisher divergence in place of each level's bound
 
     def __post_init__(self) -> None:
         if any(weight < 0 for weight in self.weights):
             raise ConfigError(f"weights are {self.weights}; expected numbers of at least 0")
         if self.shares and (min(self.shares) < 0 or sum(self.shares) <= 0):
             raise ConfigError(f"shares are {self.shares}; expected numbers of at least 0 that are not all 0")
+        if self.fisher and self.weights:
+            raise ConfigError(
+                "weights are those of the bounds' divergences, which fisher replaces; leave out one of them"
+            )
+        if self.fisher and (self.fisher.c_likelihood != "gaussian" or self.fisher.alpha < 1):
+            raise ConfigError('the Fisher divergence of bands takes c_likelihood = "gaussian" and alpha = 1 only')
 
 
 def lapcvae(
     model: PyramidModel, batch: Batch, progress: float, generator: torch.Generator, config: LapCvaeObjectiveConfig
 ) -> Loss:
-    """The bound of the level whose turn it is, or of all levels; only these get gradients."""
+    """The bound of the level whose turn it is, or of all levels; only these get gradients.
+
+    With `fisher` each level's Fisher divergence stands in its place: x is the band h_k, which the low-frequency
+    picture and all coarser latents condition, and the prior's score is that of the level's own prior.
+    """
     levels = len(model.traits.latents)
     active = None if config.schedule == "joint" else active_level(progress, levels, config.shares)
-    weights = _weights(config, model.traits)
-    total = torch.zeros((), device=batch.target.device)
-    parts: dict[str, Tensor] = {}
-    for term in model.terms(batch.frames, batch.target, generator, active, share=batch.share):
-        reconstruction = negative_log_likelihood(term, model.traits.likelihood)
-        assert term.latent.posterior is not None
-        kl = kl_divergence(term.latent.posterior, term.latent.prior).mean()
-        total = total + reconstruction + weights[term.level - 1] * kl
-        name = "" if active else f"_{term.level}"
-        parts |= {f"reconstruction{name}": reconstruction.detach(), f"kl{name}": kl.detach()}
+    if config.fisher:
+        loss = _fisher(model, batch, progress, generator, config, active, config.fisher)
+        total, parts = loss.total, loss.parts
+    else:
+        weights = _weights(config, model.traits)
+        total, parts = torch.zeros((), device=batch.target.device), {}
+        for term in model.terms(batch.frames, batch.target, generator, active, share=batch.share):
+            reconstruction = negative_log_likelihood(term, model.traits.likelihood)
+            assert term.latent.posterior is not None
+            kl = kl_divergence(term.latent.posterior, term.latent.prior).mean()
+            total = total + reconstruction + weights[term.level - 1] * kl
+            name = "" if active else f"_{term.level}"
+            parts |= {f"reconstruction{name}": reconstruction.detach(), f"kl{name}": kl.detach()}
     if active:
         parts["level"] = torch.tensor(float(active), device=total.device)
     return Loss(total, parts)
+
+
+def _fisher(
+    model: PyramidModel,
+    batch: Batch,
+    progress: float,
+    generator: torch.Generator,
+    config: LapCvaeObjectiveConfig,
+    active: int | None,
+    fisher: FisherConfig,
+) -> Loss:
+    """The sum of the levels' Fisher divergences; the warm-up of a greedy run starts anew with each level."""
+    if active:
+        progress = level_progress(progress, len(model.traits.latents), config.shares)
+    wanted = torch.is_grad_enabled()
+    parts: dict[str, Tensor] = {}
+    total = torch.zeros((), device=batch.target.device)
+    with torch.enable_grad(), torch.autocast(batch.target.device.type, enabled=False):
+        terms = model.terms(batch.frames, batch.target, generator, active, share=batch.share, differentiate_bands=True)
+        for term in terms:
+            posterior = term.latent.posterior
+            assert posterior is not None and term.read is not None and term.decode is not None
+            noises = [standard_noise(posterior.mean, generator, batch.share) for _ in range(fisher.samples)]
+            loss, likelihood = divergence(
+                posterior,
+                term.read,
+                term.target,
+                noises,
+                decode=term.decode,
+                score=normal_score(term.latent.prior),
+                config=fisher,
+                progress=progress,
+            )
+            total = total + loss.total
+            kl = kl_divergence(posterior, term.latent.prior).mean().detach()
+            name = "" if active else f"_{term.level}"
+            found = {**loss.parts, "kl": kl, "neg_elbo": kl - likelihood}
+            parts |= {f"{part}{name}": value.detach() for part, value in found.items()}
+    return Loss(total if wanted else total.detach(), parts)
 
 
 def active_level(progress: float, levels: int, shares: tuple[float, ...] = ()) -> int:

@@ -6,6 +6,7 @@ filter; the `box` filter is the mean of 2x2 blocks and bilinear interpolation. B
 recomposing is exact for any filter.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -27,7 +28,8 @@ class PyramidLevel:
 
     `target` and `mean` are `[B, C', n, n]`: the true band (the picture itself at the coarsest level) and the
     likelihood's mean. `log_variance` broadcasts to them, None for a likelihood of fixed width. `low` is the
-    low-frequency picture that the level was given, None at the coarsest.
+    low-frequency picture that the level was given, None at the coarsest. `read` is the band as the encoder read it,
+    where it was asked to require gradients; `decode` gives the mean for another draw of the level's latent.
     """
 
     level: int  # 1: the finest
@@ -36,6 +38,8 @@ class PyramidLevel:
     latent: Latent
     log_variance: Tensor | None = None
     low: Tensor | None = None
+    read: Tensor | None = None
+    decode: Callable[[Tensor], Tensor] | None = None
 
 
 def down(x: Tensor, kind: PyramidFilter = "box") -> Tensor:

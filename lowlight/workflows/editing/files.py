@@ -182,9 +182,18 @@ class _Pyramid:
             raise UsageError(f"level is {level}; {self.weights.name} has levels 1 (finest) to {levels}")
 
     def picture(
-        self, frame: RawFrame, ratio: float, level: int, painted: tuple[Floats, int] | None = None, noise: Noise = ()
+        self,
+        frame: RawFrame,
+        ratio: float,
+        level: int,
+        painted: tuple[Floats, int] | None = None,
+        noise: Noise = (),
+        wanted: npt.NDArray[np.bool_] | None = None,
     ) -> Pixels:
-        """The whole frame's picture of a level in the model's colours, `[h, w, C']`, packed origin included."""
+        """The whole frame's picture of a level in the model's colours, `[h, w, C']`, packed origin included.
+
+        With `wanted [h, w]` only these pixels are the picture's, see `render`.
+        """
         seen = amplify(pack(frame), ratio, torch.tensor(frame.wb_gains), self.traits.input_colour)
         values = render(
             self.model,
@@ -194,6 +203,7 @@ class _Pyramid:
             painted_level=painted[1] if painted else None,
             noise=noise or None,
             batch=self.restorer.batch,
+            wanted=wanted,
         )
         return np.asarray(values.transpose(1, 2, 0) * WHITE + 0.5).astype(np.uint16)
 
@@ -245,8 +255,9 @@ class _Edit:
         above, left = (pad if upscale == 2 else pad // 2 for pad in origin_padding(frame.pattern))
         self.window = (slice(above, above + self.result.shape[0]), slice(left, left + self.result.shape[1]))
         factor = (1 << (self.level - 1)) * upscale if self.level > 1 else 1
-        mask = blend_mask(region, factor, (upscale * height, upscale * width))[0, 0]
-        self.mask: Floats = mask.numpy()[self.window]
+        mask = blend_mask(region, factor, (upscale * height, upscale * width))[0, 0].numpy()
+        self.mask: Floats = mask[self.window]
+        self.reached = mask > 0
 
     def rendered(self, noise: Noise | None) -> Pixels:
         """The photo's picture with what was painted in it; the very values of the result where the mask is 0."""
@@ -254,7 +265,8 @@ class _Edit:
         pixels = self.result.copy()
         if not len(rows):
             return pixels
-        whole = self.pyramid.picture(self.frame, self.ratio, 1, (self.painted, self.level), noise or ())[self.window]
+        painted = (self.painted, self.level)
+        whole = self.pyramid.picture(self.frame, self.ratio, 1, painted, noise or (), self.reached)[self.window]
         box = (slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1))
         anew, before = self.pyramid.developed(self.frame, whole[box]), pixels[box].astype(np.float32)
         weight = self.mask[box][..., None]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -93,12 +94,14 @@ def render(
     noise: Noise | None = None,
     rule: GridRule | None = None,
     batch: int = 3,
+    wanted: npt.NDArray[np.bool_] | None = None,
 ) -> FloatArray:
     """The merged picture of `level`, `[C', h, w]` in [0, 1], of one amplified packed frame `[C, H, W]`.
 
     With `painted`, the merged picture of `painted_level` as a user left it, each tile's picture of that level is cut
     from it and the finer levels are rendered. `noise` `[1, Z]` a latent, coarsest first, is shared by all tiles. The
-    frame and the noise are on the model's device and in its number format.
+    frame and the noise are on the model's device and in its number format. With `wanted [h, w]` only the tiles that
+    show one of these pixels are computed: there the picture is what it would be of all tiles, elsewhere it is not.
     """
     traits = model.traits
     if not 1 <= level <= len(traits.latents):
@@ -108,42 +111,73 @@ def render(
     frame = reflect_pad(frame, 0, padded[0] - height, 0, padded[1] - width)
     whole = None
     if painted is not None and painted_level is not None:
-        expected = level_size(height, width, painted_level, traits.upscale)
-        if painted.shape[-2:] != expected:
-            raise UsageError(
-                f"the painted picture has {painted.shape[-1]} x {painted.shape[-2]} pixels; expected {expected[1]} x "
-                f"{expected[0]}, the size it was exported with"
-            )
-        size = level_size(*padded, painted_level, traits.upscale)
-        whole = reflect_pad(torch.from_numpy(painted), 0, size[0] - expected[0], 0, size[1] - expected[1])
+        whole = _padded_painting(painted, (height, width), padded, traits, painted_level)
+    scale = _scale(traits, level)
+    side = scale(traits.tile)
+    starts = [(row, col) for row in grid.rows for col in grid.cols]
+    tops_lefts = [(scale(row), scale(col)) for row, col in starts]
+    needed = [wanted is None or bool(wanted[y : y + side, x : x + side].any()) for y, x in tops_lefts]
 
     def tiles() -> Iterator[FloatArray]:
-        starts = [(row, col) for row in grid.rows for col in grid.cols]
-        for first in range(0, len(starts), batch):
-            now = starts[first : first + batch]
-            frames = torch.stack([frame[:, row : row + grid.tile, col : col + grid.tile] for row, col in now])
-            cut = None
-            if whole is not None and painted_level is not None:
-                cut = torch.stack([_cut(whole, row, col, traits, painted_level) for row, col in now])
-                cut = cut.to(frame.device)
-            with torch.inference_mode():
-                shared = None if noise is None else tuple(one.expand(len(now), -1) for one in noise)
-                restored = model.restore(frames[:, None], None, shared, level, painted=cut, painted_level=painted_level)
-            yield from restored.levels[0].float().cpu().numpy()
+        chosen = [start for start, need in zip(starts, needed, strict=True) if need]
+        rendered = _rendered_tiles(model, frame, chosen, level, whole, painted_level, noise, min(batch, len(starts)))
+        nothing = np.zeros((traits.out_channels, side, side), dtype=np.float32)
+        for need in needed:
+            yield next(rendered) if need else nothing
 
-    scale = _scale(traits, level)
     blender = BandBlender(
         tuple(scale(row) for row in grid.rows),
         tuple(scale(col) for col in grid.cols),
         scale(padded[1]),
         traits.out_channels,
-        tile_weights(scale(traits.tile), halo_px=scale(traits.halo)),
+        tile_weights(side, halo_px=scale(traits.halo)),
     )
     picture = np.empty((traits.out_channels, scale(padded[0]), scale(padded[1])), dtype=np.float32)
     for first, band in blender.merge(tiles()):
         np.clip(band, 0, 1, out=picture[:, first : first + band.shape[1]])  # a mean of ones may round above
     rows, cols = level_size(height, width, level, traits.upscale)
     return picture[:, :rows, :cols]
+
+
+def _rendered_tiles(
+    model: PyramidModel,
+    frame: Tensor,
+    starts: list[tuple[int, int]],
+    level: int,
+    whole: Tensor | None,
+    painted_level: int | None,
+    noise: Noise | None,
+    batch: int,
+) -> Iterator[FloatArray]:
+    """The pictures of a level of the tiles that have these starts, in this order, `batch` computed at a time."""
+    tile = model.traits.tile
+    for first in range(0, len(starts), batch):
+        now = starts[first : first + batch]
+        # Always so many at a time: fewer may pick another kernel, whose sums are rounded differently.
+        filled = now + now[-1:] * (batch - len(now))
+        frames = torch.stack([frame[:, row : row + tile, col : col + tile] for row, col in filled])
+        cut = None
+        if whole is not None and painted_level is not None:
+            cut = torch.stack([_cut(whole, row, col, model.traits, painted_level) for row, col in filled])
+            cut = cut.to(frame.device)
+        with torch.inference_mode():
+            shared = None if noise is None else tuple(one.expand(len(filled), -1) for one in noise)
+            made = model.restore(frames[:, None], None, shared, level, painted=cut, painted_level=painted_level)
+        yield from made.levels[0][: len(now)].float().cpu().numpy()
+
+
+def _padded_painting(
+    painted: FloatArray, size: tuple[int, int], padded: tuple[int, int], traits: ModelTraits, level: int
+) -> Tensor:
+    """A painted picture of a level, grown at the bottom and the right as the frame is."""
+    expected = level_size(*size, level, traits.upscale)
+    if painted.shape[-2:] != expected:
+        raise UsageError(
+            f"the painted picture has {painted.shape[-1]} x {painted.shape[-2]} pixels; expected {expected[1]} x "
+            f"{expected[0]}, the size it was exported with"
+        )
+    height, width = level_size(*padded, level, traits.upscale)
+    return reflect_pad(torch.from_numpy(painted), 0, height - expected[0], 0, width - expected[1])
 
 
 def import_painted(
@@ -165,9 +199,10 @@ def import_painted(
     region = changed_region(torch.from_numpy(painted)[None], torch.from_numpy(exported)[None])
     if not region.any():
         return result.copy()
-    rendered = render(model, frame, painted=painted, painted_level=level, noise=noise, rule=rule)
     factor = (1 << (level - 1)) * traits.upscale if level > 1 else 1
     mask = blend_mask(region, factor, (result.shape[-2], result.shape[-1]))
+    reached = mask[0, 0].numpy() > 0
+    rendered = render(model, frame, painted=painted, painted_level=level, noise=noise, rule=rule, wanted=reached)
     blended = blend(torch.from_numpy(result)[None], torch.from_numpy(rendered)[None], mask)
     return np.asarray(blended[0].numpy(), dtype=np.float32)
 

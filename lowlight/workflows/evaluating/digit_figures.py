@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lowlight.data.digits import Digits, digit_batch, read_digits, stream
+from lowlight.data.digits import Digits, DigitsConfig, digit_batch, read_digits, stream
 from lowlight.models.vae import SIDE_PX, DigitVae
 from lowlight.report.digit_figures import class_scatter, image_grid
 from lowlight.workflows.evaluating.digit_scores import task_of
@@ -24,7 +24,9 @@ _CORRUPTION_STREAM = 21
 
 
 @torch.no_grad()
-def digit_figures(model: DigitVae, data: Path, title: str, seed: int) -> dict[str, str | npt.NDArray[np.uint16]]:
+def digit_figures(
+    model: DigitVae, data: Path, options: DigitsConfig, title: str, seed: int
+) -> dict[str, str | npt.NDArray[np.uint16]]:
     """Draw what fits a network, by kind: SVGs as text, pictures as pixels `[H, W, 1]`."""
     digits = read_digits(data, "validation")
     return {kind: figure(model, digits, f"{title}: {kind}", seed) for kind, figure in _figures(model).items()}

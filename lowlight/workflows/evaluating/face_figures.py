@@ -6,24 +6,30 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lowlight.data.faces import Face, drawn_face
+from lowlight.data.faces import Face, FacesConfig, drawn_face
 from lowlight.models.lapcvae import LapCvae
 from lowlight.ops.gaussian import standard_noise
 from lowlight.report.fusion_figures import fusion_sheet
 from lowlight.workflows.editing.pictures import draw_noise, reconstruct
-from lowlight.workflows.evaluating.face_scores import EDIT_LEVEL, take_off_glasses
+from lowlight.workflows.evaluating.face_scores import EDIT_LEVEL, ScoredFaces, take_off_glasses
 
 ROWS, SAMPLES, ZOOM = 6, 2, 2
 
 
 @torch.no_grad()
-def face_figures(model: LapCvae, path: Path, title: str, seed: int) -> dict[str, str | npt.NDArray[np.uint16]]:
-    """Draw a sheet of validation faces that wear glasses; `path` is not read, since drawn faces have known twins.
+def face_figures(
+    model: LapCvae, path: Path, options: FacesConfig, title: str, seed: int
+) -> dict[str, str | npt.NDArray[np.uint16]]:
+    """Draw a sheet of validation faces: the first photographs of `path` where these are asked for, else drawn ones.
 
-    From left to right: the face, its reconstruction, two samples of the whole picture, one with the latents of level
-    k and coarser kept for each k from 2 on, the edit that takes off the glasses, and the face without them.
+    From left to right: the face, its reconstruction, two samples of the whole picture, and one with the latents of
+    level k and coarser kept for each k from 2 on. Drawn faces wear glasses, all of them, and their twins without are
+    known: there the edit that takes off the glasses follows, and the twin.
     """
-    faces = [drawn_face(index, model.traits.tile, 1.0, "validation") for index in range(ROWS)]
+    if options.photographs:
+        faces = ScoredFaces(path, options, "validation").of_side(model.traits.tile)[:ROWS]
+    else:
+        faces = [drawn_face(index, model.traits.tile, 1.0, "validation") for index in range(ROWS)]
     return {"sheet": face_sheet(model, faces, seed)}
 
 
@@ -39,14 +45,14 @@ def face_sheet(model: LapCvae, faces: list[Face], seed: int) -> npt.NDArray[np.u
         columns.append(model.restore(nothing, None, noise).image)
     for level in range(2, len(original.levels) + 1):
         columns.append(model.sample_finer(pictures, level, draw_noise(original.latents, generator)).image)
-    twins = torch.stack([face.picture if face.twin is None else face.twin for face in faces])
-    if len(original.levels) >= EDIT_LEVEL:
-        none = torch.zeros_like(pictures[:, 0], dtype=torch.bool)
-        masks = torch.stack(
-            [blank if face.mask is None else face.mask for face, blank in zip(faces, none, strict=True)]
-        )
-        columns.append(take_off_glasses(model, pictures, twins, masks[:, None], EDIT_LEVEL).samples[0])
-    columns.append(twins)
+    twins = [face.twin for face in faces if face.twin is not None]
+    masks = [face.mask for face in faces if face.mask is not None]
+    if len(twins) == len(masks) == len(faces):
+        without = torch.stack(twins)
+        if len(original.levels) >= EDIT_LEVEL:
+            edited = take_off_glasses(model, pictures, without, torch.stack(masks)[:, None], EDIT_LEVEL)
+            columns.append(edited.samples[0])
+        columns.append(without)
     shown = torch.stack(columns, dim=1).clamp(0, 1).float().numpy()
     clean = pictures.numpy()
     return fusion_sheet(clean, clean[:, None][:, :0], {0: shown}, zoom=ZOOM)

@@ -17,13 +17,14 @@ from lowlight.core.errors import OutputError, UsageError, WeightsError
 from lowlight.core.photo import Picture
 from lowlight.data import DATASETS
 from lowlight.models import MODELS, current_name
+from lowlight.report.tables import Table
 from lowlight.workflows.evaluating.pair_lists import file_sha256
-from lowlight.workflows.evaluating.scorers import Scorer, find_scorer
+from lowlight.workflows.evaluating.repair_figures import Compared
+from lowlight.workflows.evaluating.scorers import Figure, Scorer, find_scorer
 from lowlight.workflows.training.weights_files import BEST, EPOCH, LAST
 from lowlight.writers import WriterOptions, write_picture
 from lowlight.writers.atomic import replacing
 
-SPLITS = ("validation", "train")
 # What a run's folder is scored by, the first that is there; the last one is that of an earlier version.
 RUN_FILES = (BEST, LAST, "weights.safetensors")
 FORMER_DATASET = "digits"  # of files that do not name theirs
@@ -55,6 +56,10 @@ class Loaded:
         found: dict[str, Any] = self.trained.get("dataset_options", {})
         return found
 
+    def configured(self) -> Any:
+        """These options as that dataset's configuration."""
+        return from_dict(DATASETS[self.dataset].config, self.options, f"options of dataset {self.dataset}")
+
 
 def expand_patterns(named: Sequence[Path]) -> tuple[Path, ...]:
     """Put the files that a pattern with `*`, `?` or `[...]` matches in its place; other names stay."""
@@ -81,14 +86,15 @@ def evaluate_images(
     data: Path,
     *,
     seed: int = 0,
-    splits: Sequence[str] = SPLITS,
+    splits: Sequence[str] | None = None,
     device: str = "cpu",
 ) -> list[dict[str, Any]]:
-    """Score weights files, or runs' folders, in fp32; one row each.
+    """Score weights files, or runs' folders, in fp32; one row each. Without `splits` their scorer says which.
 
     A row has `model`, `name`, `preset`, `parameters`, `images` (counts) and a dictionary of scores for each of the
     splits, `measure` (the score that decides), `published` where there are published numbers, `trained`, `chosen`
-    (whether the weights are the best of several on the validation images) and `weights_sha256`.
+    (whether the weights are the best of several on the validation images), `weights_sha256` and, of some datasets,
+    `about` (what else should be told of what was scored).
     """
     place = choose_device(device)
     opened: dict[tuple[str, str, str], Any] = {}
@@ -96,14 +102,16 @@ def evaluate_images(
     for name, loaded in zip(names_of(weights), [load_scored(path) for path in weights], strict=True):
         trained, model = loaded.trained, loaded.model.to(place)
         dataset, given = loaded.dataset, loaded.options
-        options = from_dict(DATASETS[dataset].config, given, f"options of dataset {dataset}")
-        keys = {split: (dataset, json.dumps(given, sort_keys=True), split) for split in splits}
+        options = loaded.configured()
+        scored = _checked(splits or loaded.scorer.splits, loaded.scorer)
+        keys = {split: (dataset, json.dumps(given, sort_keys=True), split) for split in scored}
         for split, key in keys.items():
             if key not in opened:
                 opened[key] = loaded.scorer.open(data, options, split)
         with torch.no_grad():
             scores = {split: loaded.scorer.score(model, opened[key], place, seed) for split, key in keys.items()}
         published = loaded.scorer.published(model)
+        about = loaded.scorer.about(opened[keys[scored[0]]])
         rows.append(
             {
                 "name": name,
@@ -114,16 +122,31 @@ def evaluate_images(
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),
                 "data": data.resolve().name,
                 "images": {split: len(opened[key]) for split, key in keys.items()},
-                "measure": loaded.scorer.decisive(scores[splits[0]]),
+                "measure": loaded.scorer.decisive(scores[scored[0]]),
                 **scores,
                 "seed": seed,
                 "trained": trained,
                 "chosen": bool(loaded.header.get("scores", {}).get("validation")),
                 "weights_sha256": file_sha256(loaded.path),
                 **({"published": published} if published else {}),
+                **({"about": about} if about else {}),
             }
         )
     return rows
+
+
+def tables_of(rows: Sequence[dict[str, Any]]) -> tuple[list[Table], list[dict[str, Any]]]:
+    """Tables of the rows whose dataset has its own, and the other rows."""
+    tables: list[Table] = []
+    others = []
+    for dataset in dict.fromkeys(row["dataset"] for row in rows):
+        alike = [row for row in rows if row["dataset"] == dataset]
+        own = find_scorer(dataset).tables
+        if own is None:
+            others += alike
+        else:
+            tables += own(alike)
+    return tables, others
 
 
 def draw_figures(weights: Sequence[Path], data: Path, folder: Path, *, seed: int = 0) -> list[Path]:
@@ -135,22 +158,45 @@ def draw_figures(weights: Sequence[Path], data: Path, folder: Path, *, seed: int
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; name a folder for the figures")
     written = []
+    compared: dict[str, list[Compared]] = {}
     for name, path in zip(names, weights, strict=True):
         loaded = load_scored(path)
-        if loaded.scorer.figures is None:
+        if loaded.scorer.comparison is not None:
+            network = Compared(name, loaded.model, loaded.configured(), loaded.path.parent)
+            compared.setdefault(loaded.dataset, []).append(network)
+        elif loaded.scorer.figures is not None:
+            figures = loaded.scorer.figures(loaded.model, data, loaded.configured(), name, seed)
+            written += [_write_figure(folder, f"{name}-{kind}", figure) for kind, figure in figures.items()]
+        else:
             raise UsageError(f"there are no figures of networks such as {path}")
-        figures = loaded.scorer.figures(loaded.model, data, name, seed)
-        folder.mkdir(parents=True, exist_ok=True)
-        for kind, content in figures.items():
-            if isinstance(content, str):
-                target = folder / f"{name}-{kind}.svg"
-                with replacing(target) as temporary:
-                    temporary.write_text(content, encoding="utf-8")
-            else:
-                target = folder / f"{name}-{kind}.png"
-                write_picture(target, Picture(content), WriterOptions(bits=8))
-            written.append(target)
+    for dataset, networks in compared.items():
+        comparison = find_scorer(dataset).comparison
+        assert comparison is not None
+        figures = comparison(networks, data, seed)
+        written += [_write_figure(folder, name, figure) for name, figure in figures.items()]
     return written
+
+
+def _write_figure(folder: Path, name: str, figure: Figure) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not isinstance(figure, str):
+        target = folder / f"{name}.png"
+        write_picture(target, Picture(figure), WriterOptions(bits=8))
+        return target
+    target = folder / f"{name}.svg"
+    with replacing(target) as temporary:
+        temporary.write_text(figure, encoding="utf-8")
+    return target
+
+
+def _checked(splits: Sequence[str], scorer: Scorer) -> Sequence[str]:
+    """The splits themselves; `UsageError` where one of them is not there."""
+    known = list(dict.fromkeys(("train", "validation", *scorer.splits)))
+    for split in splits:
+        if split not in known:
+            *names, last = (name.replace("validation", "val") for name in known)
+            raise UsageError(f"there is no split {split!r} of these pictures; there are {', '.join(names)} and {last}")
+    return splits
 
 
 def weights_file(path: Path) -> Path:

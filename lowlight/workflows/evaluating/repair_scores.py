@@ -8,12 +8,9 @@ inside them. Test images get damage that depends on the seed and their index alo
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -22,9 +19,6 @@ from lowlight.data.digits import Digits
 from lowlight.data.repair import Damaged, RepairConfig, fixed_batches, fixed_damage, split_digits
 from lowlight.metrics.fidelity import ssim
 from lowlight.objectives import Objective, build_objective
-from lowlight.report.curves import STYLE, thinned
-from lowlight.report.digit_figures import image_grid
-from lowlight.report.plots import HEIGHT, WIDTH, Series, line_plot
 from lowlight.report.tables import DASH, Table
 
 # The report's three levels of noise, and its box.
@@ -36,9 +30,8 @@ DAMAGES: tuple[RepairConfig, ...] = (
 )
 IDENTITY = "damaged, clipped"  # the baseline as one would look at it
 BATCH = 1000
-EXAMPLES = 12  # digits in a grid
-_COLOURS = ("#2f6f73", "#c4622d", "#6b5ca5", "#a3a02f", "#b83b5e", "#4a7fb0")  # of curves
-_KEYS, _KEY_X, _KEY_WIDTH, _KEY_HEIGHT = 3, 70, 160, 18  # names in a row below the curves, drawing units
+MEASURES = {"mse": ("MSE", 5), "psnr": ("PSNR", 2), "ssim": ("SSIM", 4), "box_mse": ("MSE in boxes", 5)}  # decimals
+LOSSES = {"neg_elbo": "-ELBO", "kl": "KL", "fisher_loss": "Fisher loss", "fisher": "|A-B-C|^2", "D": "D", "E": "E"}
 
 
 @torch.no_grad()
@@ -82,16 +75,16 @@ def open_repairs(path: Path, options: RepairConfig, split: Literal["train", "val
 
 
 def score_repair(model: Any, opened: OpenRepairs, device: torch.device, seed: int) -> dict[str, float]:
-    """Score one network: `mse`, `psnr`, `ssim`, `box_mse`, `identity_mse` (the damaged picture), and diagnostics.
+    """Score one network: `mse`, `psnr`, `ssim`, `box_mse`, the same of the damaged picture (`identity_mse` ...).
 
     Diagnostics are the Fisher autoencoder's parts with its loss (`fisher_loss`), `kl` and `neg_elbo`, whatever trained
     the network, so that the curves of different objectives can be compared.
     """
     digits = opened.digits.to(device)
     identity, row = score_repairs({"network": model}, digits, opened.config, seed)
-    measures = ("mse", "psnr", "ssim", "box_mse")
-    scores: dict[str, float] = {name: row[name] for name in measures if name in row}
-    scores["identity_mse"] = identity["mse"]
+    measures = [name for name in MEASURES if name in row]
+    scores: dict[str, float] = {name: row[name] for name in measures}
+    scores |= {f"identity_{name}": identity[name] for name in measures}
     if model.config.variance:
         options = {"c_likelihood": "bernoulli", "warmup": 0.0}
         batches = fixed_batches(digits, opened.config, BATCH, seed)
@@ -114,46 +107,43 @@ def validation_losses(
     return {name: value / count for name, value in sums.items()}
 
 
+def about_repairs(opened: OpenRepairs) -> dict[str, str]:
+    """What a row should tell besides its scores: the damage, and where the digits are from."""
+    return {"damage": str(opened.config), "digits": opened.told}
+
+
+def repair_tables(rows: Sequence[dict[str, Any]]) -> list[Table]:
+    """The networks that `lowlight eval` scored, those of one damage together, and the losses they have in common.
+
+    Shown are the first scores of each row, those of the test digits unless others were asked for.
+    """
+    split = next(name for name in ("test", "validation", "train") if name in rows[0])
+    shown: list[dict[str, Any]] = []
+    for damage in dict.fromkeys(row["about"]["damage"] for row in rows):
+        alike = [row for row in rows if row["about"]["damage"] == damage]
+        about = {"damage": damage, "images": alike[0]["images"][split]}
+        identity = {name: alike[0][split].get(f"identity_{name}") for name in MEASURES}
+        shown.append({"model": IDENTITY, **about, **identity})
+        shown += [{"model": row["name"], **about, **row[split]} for row in alike]
+    sources = "; ".join(dict.fromkeys(row["about"]["digits"] for row in rows))
+    tables = [repair_table(shown, f"{split} digits of {rows[0]['data']}: {sources}")]
+    if with_losses := [row for row in shown if "neg_elbo" in row]:
+        cells = tuple((row["damage"], row["model"], *(f"{row[name]:.2f}" for name in LOSSES)) for row in with_losses)
+        columns = (("damage", False), ("model", False), *((title, True) for title in LOSSES.values()))
+        tables.append(Table(f"Losses per digit, {split} digits, whatever trained the network", columns, cells))
+    return tables
+
+
 def repair_table(rows: Sequence[dict[str, Any]], told: str = "") -> Table:
     """All models x damages; `told` says where the digits are from."""
-    columns = (("damage", False), ("model", False), *((name, True) for name in ("MSE", "PSNR", "SSIM", "MSE in boxes")))
+    columns = (("damage", False), ("model", False), *((title, True) for title, _ in MEASURES.values()))
     cells = []
     for row in rows:
-        numbers = (("mse", 5), ("psnr", 2), ("ssim", 4), ("box_mse", 5))
-        texts = (DASH if row.get(key) is None else f"{row[key]:.{digits}f}" for key, digits in numbers)
+        numbers = ((row.get(name), digits) for name, (_, digits) in MEASURES.items())
+        texts = (DASH if value is None else f"{value:.{digits}f}" for value, digits in numbers)
         cells.append((row["damage"], row["model"], *texts))
     count = f"{rows[0]['images']} images" if rows else ""
     return Table("Repaired digits", columns, tuple(cells), "; ".join(filter(None, (count, told))))
-
-
-@torch.no_grad()
-def repair_grid(
-    models: Mapping[str, RestorationModel], digits: Digits, config: RepairConfig, seed: int = 0
-) -> npt.NDArray[np.uint16]:
-    """A picture `[H, W, 1]` with a column for each of the first digits: clean, damaged, repaired by each model."""
-    clean = digits.first(EXAMPLES).images[:, None]
-    damaged = fixed_damage(clean, config, seed).images
-    strips = [clean, damaged, *(repair(model, damaged) for model in models.values())]
-    images: npt.NDArray[np.float32] = torch.cat(strips, dim=1).transpose(0, 1).float().cpu().numpy()
-    return image_grid(images, gap_px=2, zoom=3)
-
-
-def validation_curves(logs: Mapping[str, Sequence[tuple[float, float]]], title: str, unit: str = "epoch") -> str:
-    """Validation losses of several runs over their epochs as one standalone SVG; no run has more than 400 points."""
-    series = [Series(name, thinned(points), index) for index, (name, points) in enumerate(logs.items())]
-    plot = line_plot(title, series, unit, title).replace("<svg ", f'<svg width="{WIDTH}" height="{HEIGHT}" ', 1)
-    names = []
-    for index, each in enumerate(series):
-        x, y = _KEY_X + _KEY_WIDTH * (index % _KEYS), HEIGHT + _KEY_HEIGHT * (index // _KEYS + 1)
-        colour = _COLOURS[index % len(_COLOURS)]
-        names.append(f'<text x="{x}" y="{y}" style="fill:{colour}">{escape(each.name)}</text>')
-    colours = "".join(f".s{index}{{stroke:{colour}}}" for index, colour in enumerate(_COLOURS))
-    height = HEIGHT + _KEY_HEIGHT * (-(-len(series) // _KEYS) + 1)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">'
-        f'<style>{STYLE}{colours}</style><rect width="{WIDTH}" height="{height}" fill="#fff"/>'
-        f"{plot}{''.join(names)}</svg>\n"
-    )
 
 
 def _row(name: str, made: Tensor, clean: Tensor, damaged: Damaged, config: RepairConfig) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Networks on RAW frames have no entry: they are scored on pairs, through the restorer.
 """
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,31 +13,37 @@ import numpy.typing as npt
 import torch
 
 from lowlight.core.errors import UsageError
-from lowlight.data.fusion_celeba import FusionCelebaConfig
-from lowlight.data.fusion_digits import FusionDigitsConfig, ShapesConfig
-from lowlight.data.fusion_tless import FusionTlessConfig
+from lowlight.report.tables import Table
 from lowlight.workflows.evaluating.digit_figures import digit_figures
 from lowlight.workflows.evaluating.digit_scores import open_scored_digits, published_digits, score_digits
 from lowlight.workflows.evaluating.face_figures import face_figures
 from lowlight.workflows.evaluating.face_scores import ScoredFaces, score_opened_faces
 from lowlight.workflows.evaluating.fusion_scorer import fusion_figures, open_scored_fusion, score_fused
-from lowlight.workflows.evaluating.repair_scores import open_repairs, score_repair
+from lowlight.workflows.evaluating.repair_figures import Compared, repair_figures
+from lowlight.workflows.evaluating.repair_scores import about_repairs, open_repairs, repair_tables, score_repair
 
 Figure = str | npt.NDArray[np.uint16]  # an SVG, or the pixels [H, W, C] of a picture
 
 
-def _none(*given: Any) -> None:
+def _none(model: Any) -> None:
     return None
+
+
+def _nothing(opened: Any) -> dict[str, str]:
+    return {}
 
 
 @dataclass(frozen=True)
 class Scorer:
     """How to open what is scored, how to score it, and which number decides what the best weights are.
 
-    `open(path, options, split)` with split `train` or `validation` gives anything that has a length, and says at once
-    what is missing; `options` is the dataset's configuration. `score(model, opened, device, seed)` gives numbers by
-    name. The first name of `decides` among them decides. `published(model)` gives the published numbers beside them,
-    by split, or None; `figures(model, path, title, seed)` pictures by name.
+    `open(path, options, split)` with split `train`, `validation` or one more of `splits` gives anything that has a
+    length, and says at once what is missing; `options` is the dataset's configuration. `splits` are scored where none
+    is asked for, the one that is to be reported first. `score(model, opened, device, seed)` gives numbers by name. The
+    first name of `decides` among them decides. `published(model)` gives the published numbers beside them, by split,
+    or None; `about(opened)` more that a row should tell. `tables(rows)` shows the rows where the usual table would
+    not do. `figures(model, path, options, title, seed)` gives pictures by name; `comparison(networks, path, seed)`
+    those in which several networks stand side by side.
     """
 
     open: Callable[[Path, Any, Any], Sized]
@@ -46,21 +52,29 @@ class Scorer:
     highest: bool  # whether larger is better
     title: str
     published: Callable[[Any], dict[str, Any] | None] = _none
-    figures: Callable[[Any, Path, str, int], dict[str, Figure]] | None = None
+    splits: tuple[str, ...] = ("validation", "train")
+    about: Callable[[Any], dict[str, str]] = _nothing
+    tables: Callable[[Sequence[dict[str, Any]]], list[Table]] | None = None
+    figures: Callable[[Any, Path, Any, str, int], dict[str, Figure]] | None = None
+    comparison: Callable[[Sequence[Compared], Path, int], dict[str, Figure]] | None = None
 
     def decisive(self, scores: dict[str, float]) -> str:
         """Give the name of the number that decides."""
         return next(name for name in self.decides if name in scores)
 
 
-def _fusion(config: type[Any]) -> Scorer:
+def _fusion_figures(model: Any, path: Path, options: Any, title: str, seed: int) -> dict[str, Figure]:
+    return fusion_figures(options)(model, path, title, seed)
+
+
+def _fusion() -> Scorer:
     return Scorer(
         open=open_scored_fusion,
         score=score_fused,
         decides=("mse_min",),
         highest=False,
         title="Squared error of the best of ten samples, and bits per dimension, on 200 images",
-        figures=fusion_figures(config()),
+        figures=_fusion_figures,
     )
 
 
@@ -74,7 +88,17 @@ SCORERS: dict[str, Scorer] = {
         published=published_digits,
         figures=digit_figures,
     ),
-    "repair": Scorer(open=open_repairs, score=score_repair, decides=("mse",), highest=False, title="Repaired digits"),
+    "repair": Scorer(
+        open=open_repairs,
+        score=score_repair,
+        decides=("mse",),
+        highest=False,
+        title="Repaired digits",
+        splits=("test", "validation"),
+        about=about_repairs,
+        tables=repair_tables,
+        comparison=repair_figures,
+    ),
     "faces": Scorer(
         open=ScoredFaces,
         score=score_opened_faces,
@@ -83,10 +107,10 @@ SCORERS: dict[str, Scorer] = {
         title="Faces: RMSE of reconstructions (0 to 255), and of edits that take off glasses",
         figures=face_figures,
     ),
-    "fusion-mnist": _fusion(FusionDigitsConfig),
-    "shapes-fusion": _fusion(ShapesConfig),
-    "fusion-celeba": _fusion(FusionCelebaConfig),
-    "fusion-tless": _fusion(FusionTlessConfig),
+    "fusion-mnist": _fusion(),
+    "shapes-fusion": _fusion(),
+    "fusion-celeba": _fusion(),
+    "fusion-tless": _fusion(),
 }
 
 
