@@ -189,6 +189,10 @@ def test_other_scenes_are_left_out_and_other_cameras_named(tmp_path: Path) -> No
     assert [aligned.frame for aligned in burst.frames] == [first, borrowed]
     assert "elsewhere.dng was left out" in burst.notes[0] and "first.dng" in burst.notes[0]
     assert "borrowed.dng comes from another camera" in burst.notes[1]
+    assert "camera" not in burst.notes[0]
+    stranger = named(light(*SIZE, scene=3), tmp_path / "stranger.dng", seed=2, model="Other")
+    (note,) = align([first, stranger]).notes
+    assert "stranger.dng was left out" in note and "another camera, lowlight Other" in note
 
 
 def test_a_network_of_sets_reads_the_frames_themselves(noisy: list[RawFrame]) -> None:
@@ -254,13 +258,14 @@ def test_ratios_crops_and_file_names_work_for_scenes(files: list[Path], tiny_wei
 def test_a_bad_frame_is_left_out_with_a_note(files: list[Path], tiny_weights: Path, tmp_path: Path) -> None:
     files[1].write_bytes(b"no RAW at all")
     (row,) = run([*files, tmp_path / "gone.dng"], tmp_path / "one.png", tiny_weights)
-    assert row["status"] == "done"
+    assert row["status"] == "done" and row["frames"] == ["a.dng", "c.dng"]
     assert any("b.dng was left out" in note for note in row["notes"])
-    assert any("gone.dng was left out" in note for note in row["notes"])
+    assert any("gone.dng was left out: it does not exist" in note for note in row["notes"])
     files[0].write_bytes(b"")
     (row,) = run(files, tmp_path / "two.png", tiny_weights)
     assert row["status"] == "done" and "c.dng is the reference instead." in row["notes"]
-    assert "made from one" in row["notes"][-1]
+    assert "made from one; to take another as the reference, name it first" in row["notes"][-1]
+    assert row["frames"] == ["c.dng"]
     for path in files:
         path.write_bytes(b"")
     (row,) = run(files, tmp_path / "three.png", tiny_weights)

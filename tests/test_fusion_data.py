@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from digit_material import COUNTS, write_digit_set
+from fusion_material import SMALL_TLESS, write_faces, write_objects
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -257,22 +258,6 @@ def test_shapes_do_not_depend_on_the_run(tmp_path: Path) -> None:
 # FusionCelebA.
 
 
-def write_faces(folder: Path, count: int, *, listed: bool = True, inner: str = "img_align_celeba") -> Path:
-    """Faces of one colour each, with a marked border outside of the crop and a bright left half."""
-    images = folder / inner
-    images.mkdir(parents=True)
-    for number in range(1, count + 1):
-        pixels = np.full((218, 178, 3), 255, np.uint8)
-        pixels[40:188, 15:163] = (10 * number, 120, 60)
-        pixels[40:188, 15:89] += 40
-        Image.fromarray(pixels).save(images / f"{number:06d}.jpg", quality=95)
-    if listed:
-        part = ["0"] * (count - 4) + ["1", "1", "1", "2"]
-        lines = [f"{number:06d}.jpg {kind}" for number, kind in enumerate(part, 1)]
-        (folder / "list_eval_partition.txt").write_text("\n".join(lines) + "\n")
-    return folder
-
-
 def test_faces_are_cropped_reduced_and_masked(tmp_path: Path) -> None:
     folder = write_faces(tmp_path, 12)
     source = open_fusion_celeba(folder, COLOUR64, FusionCelebaConfig(mirror=0.0), 4, 0, CPU)
@@ -345,24 +330,6 @@ def test_bad_folders_of_faces(tmp_path: Path) -> None:
 
 
 # FusionT-LESS.
-
-SMALL_TLESS = {"classes": (19, 20), "training_occluders": (1, 2), "validation_occluders": (3,)}
-
-
-def write_objects(folder: Path, each: int = 11, inner: str = "rgb", digits: int = 2) -> Path:
-    """Discs, boxes and rings on black, one kind a class, as T-LESS's training pictures are."""
-    rows, columns = np.mgrid[:120, :120] - 60
-    for kind in (1, 2, 3, 19, 20, 25):
-        place = folder / f"{kind:0{digits}d}" / inner
-        place.mkdir(parents=True)
-        for number in range(each):
-            radius = 22 + number
-            distance = np.hypot(rows, columns) if kind % 2 else np.maximum(abs(rows), 2 * abs(columns))
-            pixels = np.where(distance <= radius, 60 + 5 * kind, 0).astype(np.uint8)
-            pixels[(distance <= radius) & (columns > 5)] += 40
-            Image.fromarray(np.dstack([pixels] * 3)).save(place / f"{number:04d}.png")
-    (folder / "1.txt").write_text("no class")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from lowlight.core.restoration import (
     ModelTraits,
     Noise,
     Restoration,
+    Share,
 )
 from lowlight.data.fusion_digits import ShapesConfig
 from lowlight.data.fusion_source import FixedFrames
@@ -66,7 +67,12 @@ class LinearNetwork(nn.Module):
         return frames.mean(1) if frames.shape[1] else torch.zeros(len(frames), *target_size)
 
     def reconstruct(
-        self, frames: Tensor, target: Tensor, generator: Generator, base: Tensor | None = None
+        self,
+        frames: Tensor,
+        target: Tensor,
+        generator: Generator,
+        base: Tensor | None = None,
+        share: Share | None = None,
     ) -> Restoration:
         self.passes += 1
         mean = self.priors(frames, target.shape[1:])
@@ -74,11 +80,11 @@ class LinearNetwork(nn.Module):
         # Of z1 and z2 given y, by the rules of normal distributions.
         gain = 1 / (2 + STEP_VARIANCE)
         q1 = self._gaussian(mean + gain * (target - mean), (1 - gain) * self.widened)
-        z1 = draw(q1, standard_noise(q1.mean, generator))
+        z1 = draw(q1, standard_noise(q1.mean, generator, share))
         second = self._gaussian(z1, STEP_VARIANCE)
         gain = STEP_VARIANCE / (STEP_VARIANCE + 1)
         q2 = self._gaussian(z1 + gain * (target - z1), STEP_VARIANCE * (1 - gain) * self.widened)
-        z2 = draw(q2, standard_noise(q2.mean, generator))
+        z2 = draw(q2, standard_noise(q2.mean, generator, share))
         return Restoration(z2, (Latent(z1, first, q1), Latent(z2, second, q2)))
 
     def restore(self, frames: Tensor, base: Tensor | None = None, noise: Noise | None = None) -> Restoration:
@@ -130,7 +136,12 @@ class PlainNetwork(nn.Module):
         self.traits = ModelTraits(kind="image", in_channels=1, out_channels=1, likelihood="gaussian", tile=side)
 
     def reconstruct(
-        self, frames: Tensor, target: Tensor, generator: Generator, base: Tensor | None = None
+        self,
+        frames: Tensor,
+        target: Tensor,
+        generator: Generator,
+        base: Tensor | None = None,
+        share: Share | None = None,
     ) -> Restoration:
         return self.restore(frames)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 
 from lowlight.checkpoint import load_weights
 from lowlight.core.errors import UsageError
+from lowlight.core.photo import RawFrame
 from lowlight.core.restoration import LatentShape, ModelTraits, Noise, Restoration
 from lowlight.data.pictures import read_picture
+from lowlight.hypotheses import Hypotheses
 from lowlight.ops.tiling import GridRule, TileGrid
 from lowlight.restorer import Restorer, RestorerOptions
 from lowlight.tile_source import TileSource
@@ -64,13 +67,46 @@ class Hierarchy(nn.Module):
         return Restoration(image)
 
 
+class Bound(nn.Module):
+    """A latent without extent: what it does is bound to places of the tile, but for a `common` part of it.
+
+    Near its border a tile is `faulty`, as a network is that sees zeros beyond it.
+    """
+
+    def __init__(self, common: float = 0.0, faulty: float = 0.0, upscale: int = 1) -> None:
+        super().__init__()
+        self.traits = ModelTraits(output_colour="camera", latents=(LatentShape(8),), tile=TILE, upscale=upscale)
+        generator, side = torch.Generator().manual_seed(4), TILE * upscale
+        own = torch.randn(8, 3, side, side, generator=generator)
+        both = common * torch.randn(8, 3, 1, 1, generator=generator) + (1 - common**2) ** 0.5 * own
+        inside = torch.arange(side)
+        near = torch.minimum(inside, side - 1 - inside).clamp(max=4 * upscale) / (4 * upscale)
+        self.shown = both * (1 - faulty * (1 - near * near[:, None]))
+
+    def reconstruct(self, *given: object) -> Restoration:
+        raise NotImplementedError
+
+    def restore(self, frames: Tensor, base: Tensor | None = None, noise: Noise | None = None) -> Restoration:
+        r, g1, b, g2 = frames.mean(1).unbind(1)
+        image = torch.stack((r, (g1 + g2) / 2, b), 1) * 0.1 + 0.4
+        image = nn.functional.interpolate(image, size=self.shown.shape[-1])
+        if noise is not None:
+            image = image + 0.01 * torch.einsum("bz,zchw->bchw", noise[0].to(self.shown), self.shown)
+        return Restoration(image)
+
+
 def restorer(model: nn.Module | None = None, rule: GridRule | None = None) -> Restorer:
     options = RestorerOptions(precision="fp32", grid=rule or GridRule(stride=40))
     return Restorer(model or Hierarchy(), options, "cpu")
 
 
+@cache
+def night() -> RawFrame:
+    return frame(light(250, 330), 1)
+
+
 def drawn(using: Restorer, seed: int = 1, temperature: float = 1.0, **given: Any) -> np.ndarray:
-    photo = frame(light(250, 330), 1)
+    photo = night()
     noise = using.noise(photo, torch.Generator().manual_seed(seed), temperature)
     return using.photo(photo, RATIO, noise=noise, **given).pixels
 
@@ -89,7 +125,7 @@ def test_tile_starts_are_multiples_and_leave_no_gap(height: int, width: int, rul
 
 
 def test_a_frame_padded_to_the_last_tile_is_cut_back() -> None:
-    photo = frame(light(250, 330), 1)
+    photo = night()
     whole = restorer().photo(photo, RATIO).pixels
     assert whole.shape == (125, 165, 3)
     other = restorer(Hierarchy(latent_stride=1)).photo(photo, RATIO).pixels
@@ -110,7 +146,7 @@ def largest_difference_between_grids() -> int:
 
 def test_draws_are_one_for_a_photo_whatever_the_tiles() -> None:
     assert largest_difference_between_grids() <= 1
-    mean = restorer().photo(frame(light(250, 330), 1), RATIO).pixels
+    mean = restorer().photo(night(), RATIO).pixels
     assert np.abs(drawn(restorer()).astype(int) - mean).mean() > 500
 
 
@@ -135,7 +171,7 @@ def test_the_spread_has_no_step_where_tiles_end() -> None:
     for seed in range(6):
         spread.add(drawn(using, seed))
     found = spread.deviation()[..., 0]
-    grid = using.grid(frame(light(250, 330)))
+    grid = using.grid(night())
     for axis, starts in ((0, grid.rows), (1, grid.cols)):
         ends = {place for start in starts for place in (start, start + TILE) if 0 < place < found.shape[axis]}
         jump = np.abs(np.diff(found, axis=axis)).mean(axis=1 - axis)
@@ -147,6 +183,95 @@ def test_the_spread_has_no_step_where_tiles_end() -> None:
     assert overlapping.mean() == pytest.approx(found.mean(), rel=0.1)
 
 
+def spread_of(using: Restorer, count: int = 24) -> np.ndarray:
+    hypotheses = Hypotheses(using, night(), RATIO)
+    spread = Spread()
+    for seed in range(count):
+        spread.add(hypotheses.draw(torch.Generator().manual_seed(seed)).pixels)
+    return spread.deviation()[..., 0]
+
+
+def plain_spread_of(using: Restorer, count: int = 24) -> np.ndarray:
+    spread = Spread()
+    for seed in range(count):
+        spread.add(drawn(using, seed))
+    return spread.deviation()[..., 0]
+
+
+def covers(using: Restorer, size: tuple[int, int]) -> np.ndarray:
+    """How many tiles lie over each pixel."""
+    grid, u = using.grid(night()), using.traits.upscale
+    count = np.zeros(size, int)
+    for row in grid.rows:
+        for col in grid.cols:
+            count[u * row : u * (row + TILE), u * col : u * (col + TILE)] += 1
+    return count
+
+
+@pytest.mark.parametrize("common", [0.0, 0.6])
+@pytest.mark.parametrize("upscale", [1, 2])
+def test_the_spread_is_as_large_where_tiles_overlap(common: float, upscale: int) -> None:
+    using = restorer(Bound(common, upscale=upscale), GridRule(overlap=24))
+    assert Hypotheses(using, night(), RATIO).agreement == pytest.approx(common**2, abs=0.15)
+    found, plain = spread_of(using), plain_spread_of(using, 12)
+    single = covers(using, found.shape) == 1
+    assert found[~single].mean() == pytest.approx(found[single].mean(), rel=0.07)
+    assert plain[~single].mean() < (0.8 if not common else 0.9) * plain[single].mean()
+
+
+def test_the_spread_does_not_show_where_tiles_end() -> None:
+    using = restorer(Bound(faulty=1.0), GridRule(overlap=24))
+    single = covers(using, (125, 165)) == 1
+
+    def step(found: np.ndarray) -> float:
+        """Steps from places under one tile to places under two, against those between places under two."""
+        within, across = [], []
+        for axis in (0, 1):
+            jumps = np.abs(np.diff(found, axis=axis))
+            one, other = (np.take(single, range(n, single.shape[axis] - 1 + n), axis) for n in (0, 1))
+            across.append(jumps[one != other].mean())
+            within.append(jumps[~one & ~other].mean())
+        return float(np.mean(across) / np.mean(within))
+
+    plain, found = step(plain_spread_of(using)), step(spread_of(using))
+    assert found < 1.25 < plain
+
+
+def test_latents_that_tiles_agree_on_are_merged_as_they_are() -> None:
+    photo = night()
+    for model in (Hierarchy(latents=(LatentShape(2, 16), LatentShape(2, 8))), Bound(common=1.0)):
+        if isinstance(model, Hierarchy):
+            model.restore = lambda frames, base=None, noise=None, keep=model.restore: keep(  # type: ignore[method-assign]
+                frames, base, noise and (torch.zeros(len(frames), 3), *noise)
+            )
+        using = restorer(model)
+        hypotheses = Hypotheses(using, photo, RATIO)
+        assert hypotheses.agreement == pytest.approx(1, abs=1e-4)
+        plain = Restorer(model, replace(using.options, merge="feather"), "cpu")
+        expected = plain.photo(photo, RATIO, noise=plain.noise(photo, torch.Generator().manual_seed(3))).pixels
+        found = hypotheses.draw(torch.Generator().manual_seed(3)).pixels
+        assert np.abs(found.astype(int) - expected).max() <= 2
+
+
+def test_hypotheses_in_a_window_at_half_size_and_without_temperature() -> None:
+    photo = night()
+    half = Restorer(Bound(upscale=2), RestorerOptions(precision="fp32", grid=GridRule(stride=40), size="half"), "cpu")
+    for using, window, place in (
+        (restorer(Bound()), (62, 90, 140, 60), (slice(45, 75), slice(31, 101))),
+        (restorer(Bound(upscale=2)), (62, 90, 140, 60), (slice(90, 150), slice(62, 202))),
+        (half, (62, 90, 140, 60), (slice(45, 75), slice(31, 101))),
+    ):
+        whole, part = (Hypotheses(using, photo, RATIO, window=w, keep_linear=True) for w in (None, window))
+        one, other = (each.draw(torch.Generator().manual_seed(5)) for each in (whole, part))
+        assert np.abs(one.pixels[place].astype(int) - other.pixels).max() <= 2
+        assert one.linear is not None and other.linear is not None
+        assert np.abs(one.linear.pixels[place].astype(int) - other.linear.pixels).max() <= 2
+        still = Hypotheses(using, photo, RATIO, 0.0).draw(torch.Generator().manual_seed(5)).pixels
+        mean = Restorer(using.model, replace(using.options, merge="feather"), "cpu").photo(photo, RATIO).pixels
+        np.testing.assert_array_equal(still, mean)
+        assert np.abs(one.pixels.astype(int) - mean).mean() > 200
+
+
 def test_a_window_shows_the_same_sample() -> None:
     whole = drawn(restorer())
     part = drawn(restorer(), window=(62, 90, 140, 60))
@@ -155,7 +280,7 @@ def test_a_window_shows_the_same_sample() -> None:
 
 def test_seeds_and_temperatures() -> None:
     using = restorer()
-    mean = using.photo(frame(light(250, 330), 1), RATIO).pixels.astype(int)
+    mean = using.photo(night(), RATIO).pixels.astype(int)
     np.testing.assert_array_equal(drawn(using, 7), drawn(using, 7))
     assert (drawn(using, 7) != drawn(using, 8)).mean() > 0.9
     np.testing.assert_array_equal(drawn(using, 7, 0.0), mean)

@@ -102,6 +102,7 @@ class ModelTraits:
     output_colour: OutputColour = "srgb"
     base: BasePicture = "none"
     halo: int = 0  # outer packed pixels of a tile that suffer from its border
+    ensemble: int = 1  # views of a scene that are averaged unless somebody says otherwise
     crop_px: int = 0  # border of padding that likelihoods and measures leave out
 
 
@@ -144,9 +145,17 @@ class HierarchicalModel(Protocol):
     traits: ModelTraits
 
     def reconstruct(
-        self, frames: Tensor, target: Tensor, generator: torch.Generator, base: Tensor | None = None
+        self,
+        frames: Tensor,
+        target: Tensor,
+        generator: torch.Generator,
+        base: Tensor | None = None,
+        share: Share | None = None,
     ) -> Restoration:
-        """The training path: latents drawn from q(z|x) or q(z|x,y), each with its prior and posterior."""
+        """The training path: latents drawn from q(z|x) or q(z|x,y), each with its prior and posterior.
+
+        Items that are a `share` of a larger batch get the draws that they have in the whole batch.
+        """
         ...
 
     def restore(self, frames: Tensor, base: Tensor | None = None, noise: Noise | None = None) -> Restoration:

@@ -21,17 +21,26 @@ from lowlight.core.errors import ConfigError, DataError
 from lowlight.core.restoration import ModelTraits
 from lowlight.data.fusion_source import FusionSets, FusionSource, check_frame_count, check_traits
 from lowlight.data.object_cutting import cut_object, read_gray
-from lowlight.data.prepared import read_prepared, write_prepared
+from lowlight.data.prepared import Plan, Progress, Rows, array_bytes, check_name, read_prepared, write_prepared
 
 logger = logging.getLogger(__name__)
 
 SIDE_PX = 64
 HELD_OUT_EVERY = 10  # of the target's pictures
-CLASS_FOLDERS = (".", "train_primesense", "t-less_v2/train_primesense")
+CLASS_FOLDERS = (".", "train_primesense", "t-less_v2/train_primesense", "tless/train_primesense")
 SUFFIXES = (".png", ".jpg", ".jpeg")
 NAME = "fusion-tless"
+LAST_CLASS = 255
+MANY_PICTURES = 2000  # from here on it is worth saying that cutting takes a while
 # Arrays of a prepared file and their ranks. Occluders are gray and mask: [N, 2, side, side].
 _KEYS = {"training": 3, "validation": 3, "training_occluders": 4, "validation_occluders": 4}
+# Options that decide what is in it, and the arrays that record them.
+_RECORDS = {
+    "classes": "target_classes",
+    "training_occluders": "training_occluder_classes",
+    "validation_occluders": "validation_occluder_classes",
+}
+_RANKS = {**_KEYS, **dict.fromkeys(_RECORDS.values(), 1)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +62,8 @@ class FusionTlessConfig:
         check_frame_count(self.max_frames)
         if not 0 <= low <= high:
             raise ConfigError(f"occluders are {low} to {high}; expected 0 or more, the lower number first")
+        if not all(0 <= kind <= LAST_CLASS for kinds in _classes(self).values() for kind in kinds):
+            raise ConfigError(f"classes and occluders are {_classes(self)}; expected numbers from 0 to {LAST_CLASS}")
         if not 4 <= self.occluder_px <= SIDE_PX:
             raise ConfigError(f"occluder_px is {self.occluder_px}; expected 4 to {SIDE_PX}")
         if not 0 <= self.scale_px < self.occluder_px or min(self.shift_px, self.turn_deg) < 0:
@@ -124,10 +135,10 @@ def place_pictures(
 def read_fusion_tless(path: Path, config: FusionTlessConfig) -> FusionSets:
     """FusionT-LESS from a folder of classes, cut on the spot, or from a file that `prepare_fusion_tless` wrote.
 
-    Cutting the objects of the whole set takes minutes, so a prepared file is better for more than one run. Its
-    classes are those it was prepared with.
+    Cutting the objects of the whole set takes minutes, so a prepared file is better for more than one run. One of
+    other classes than the configuration's raises `DataError`.
     """
-    arrays = build_fusion_tless(path, config) if path.is_dir() else read_prepared(path, _KEYS, NAME)
+    arrays = _cut_now(path, config) if path.is_dir() else _read_cut(path, config)
     training, validation = (
         Objects(arrays[part], arrays[f"{part}_occluders"], config) for part in ("training", "validation")
     )
@@ -142,42 +153,28 @@ def open_fusion_tless(
     return FusionSource(read_fusion_tless(path, config), config.max_frames, batch, seed, device)
 
 
+def plan_fusion_tless(folder: Path, config: FusionTlessConfig | None = None, limit: int | None = None) -> Plan:
+    """Say what one `.npz` file of a folder of classes takes; at most the first `limit` pictures of each class.
+
+    Raises `DataError` where a class has no pictures.
+    """
+    config = config or FusionTlessConfig()
+    parts = _parts(folder, config, limit)
+    total = sum(map(len, parts.values()))
+
+    def write(path: Path, progress: Progress | None = None) -> dict[str, int]:
+        check_name(path)  # before minutes are spent
+        arrays = {key: Rows.of(array) for key, array in _build(folder, parts, config, progress).items()}
+        records = {_RECORDS[key]: Rows.of(np.array(kinds, np.uint8)) for key, kinds in _classes(config).items()}
+        counts = write_prepared(path, arrays | records)
+        return {key: counts[key] for key in arrays}
+
+    return Plan(total, sum(array_bytes(len(files), _shape(key, config)) for key, files in parts.items()), write)
+
+
 def prepare_fusion_tless(folder: Path, path: Path, config: FusionTlessConfig | None = None) -> dict[str, int]:
     """Reduce and cut the pictures of a folder of classes into one `.npz` file; returns how many there are of each."""
-    arrays = build_fusion_tless(folder, config or FusionTlessConfig())
-    write_prepared(path, arrays)
-    return {key: len(array) for key, array in arrays.items()}
-
-
-def build_fusion_tless(folder: Path, config: FusionTlessConfig) -> dict[str, npt.NDArray[np.uint8]]:
-    """Read targets `[N, 64, 64]`, every tenth of which validates, and occluders `[M, 2, side, side]`.
-
-    A class is a folder whose name is its number, with pictures in it or in its `rgb`. Raises `DataError` where a
-    class has none.
-    """
-    pictures = class_pictures(folder)
-    wanted = {*config.classes, *config.training_occluders, *config.validation_occluders}
-    if missing := sorted(wanted - set(pictures)):
-        raise DataError(
-            f"{folder} has no pictures of class {', '.join(map(str, missing))}; expected folders such as 01/rgb, "
-            "or choose other classes"
-        )
-    files = [file for kind in config.classes for file in pictures[kind]]
-    targets = np.stack([read_gray(file, SIDE_PX) for file in files])
-    is_held_out = np.arange(len(files)) % HELD_OUT_EVERY == 0
-    arrays = {"training": targets[~is_held_out], "validation": targets[is_held_out]}
-    if not len(arrays["training"]):
-        raise DataError(f"{folder} has {len(files)} pictures to be restored; expected at least 2")
-    kinds = {"training_occluders": config.training_occluders, "validation_occluders": config.validation_occluders}
-    for key, classes in kinds.items():
-        found = [cut_object(file, config.occluder_px) for kind in classes for file in pictures[kind]]
-        cut = [each for each in found if each is not None]
-        if not cut:
-            raise DataError(f"no object could be cut from the pictures of {folder}; expected one on a plain ground")
-        if len(cut) < len(found):
-            logger.warning("%d of %d pictures of %s show no outline", len(found) - len(cut), len(found), folder)
-        arrays[key] = np.stack(cut)
-    return arrays
+    return plan_fusion_tless(folder, config).write(path, None)
 
 
 def class_pictures(folder: Path) -> dict[int, list[Path]]:
@@ -193,6 +190,73 @@ def class_pictures(folder: Path) -> dict[int, list[Path]]:
         if found:
             return found
     raise DataError(f"{folder} has no folders of classes with pictures; expected T-LESS's train_primesense")
+
+
+def _classes(config: FusionTlessConfig) -> dict[str, tuple[int, ...]]:
+    return {key: getattr(config, key) for key in _RECORDS}
+
+
+def _parts(folder: Path, config: FusionTlessConfig, limit: int | None = None) -> dict[str, list[Path]]:
+    """The pictures behind each array of a prepared file; of the targets every tenth validates."""
+    pictures = class_pictures(folder)
+    wanted = {kind for classes in _classes(config).values() for kind in classes}
+    if missing := sorted(wanted - set(pictures)):
+        raise DataError(
+            f"{folder} has no pictures of class {', '.join(map(str, missing))}; expected folders such as 01/rgb, "
+            "or choose other classes"
+        )
+    targets, *occluders = (
+        [file for kind in classes for file in pictures[kind][:limit]] for classes in _classes(config).values()
+    )
+    if len(targets) < 2:
+        raise DataError(f"{folder} has {len(targets)} pictures to be restored; expected at least 2")
+    training = [file for place, file in enumerate(targets) if place % HELD_OUT_EVERY]
+    return dict(zip(_KEYS, (training, targets[::HELD_OUT_EVERY], *occluders), strict=True))
+
+
+def _shape(key: str, config: FusionTlessConfig) -> tuple[int, ...]:
+    return (2, config.occluder_px, config.occluder_px) if _KEYS[key] == 4 else (SIDE_PX, SIDE_PX)
+
+
+def _cut_now(folder: Path, config: FusionTlessConfig) -> dict[str, npt.NDArray[np.uint8]]:
+    parts = _parts(folder, config)
+    if (count := sum(map(len, parts.values()))) > MANY_PICTURES:
+        logger.warning("%d pictures are read and cut now, which takes minutes; lowlight prepare does it once", count)
+    return _build(folder, parts, config)
+
+
+def _read_cut(path: Path, config: FusionTlessConfig) -> dict[str, npt.NDArray[np.uint8]]:
+    arrays = read_prepared(path, _RANKS, NAME)
+    for key, kinds in _classes(config).items():
+        if (found := arrays[_RECORDS[key]].tolist()) != list(kinds):
+            raise DataError(
+                f"{path} was prepared with {key} = {found}, and {list(kinds)} are asked for; "
+                f"use --set 'data.options.{key}={found}', or prepare it again"
+            )
+    return arrays
+
+
+def _build(
+    folder: Path, parts: dict[str, list[Path]], config: FusionTlessConfig, progress: Progress | None = None
+) -> dict[str, npt.NDArray[np.uint8]]:
+    """Read targets `[N, 64, 64]` and cut occluders `[M, 2, side, side]`, without those that have no outline."""
+    done, total = 0, sum(map(len, parts.values()))
+    arrays = {}
+    for key, files in parts.items():
+        made = []
+        for file in files:
+            item = cut_object(file, config.occluder_px) if _KEYS[key] == 4 else read_gray(file, SIDE_PX)
+            if item is not None:
+                made.append(item)
+            done += 1
+            if progress:
+                progress(done, total)
+        if not made:
+            raise DataError(f"no object could be cut from the pictures of {folder}; expected one on a plain ground")
+        if len(made) < len(files):
+            logger.warning("%d of %d pictures of %s show no outline", len(files) - len(made), len(files), folder)
+        arrays[key] = np.stack(made)
+    return arrays
 
 
 def _uniform(shape: tuple[int, ...], reach: float, generator: Generator) -> Tensor:

@@ -22,7 +22,8 @@ from lowlight.models.fusion_parts import (
     spread_start,
     to_gaussian,
 )
-from lowlight.models.fusion_vae import Reading, make_restoration, read_pictures, size_penalty_of, start_weights
+from lowlight.models.fusion_reading import FusionNetwork, Reading, read_pictures
+from lowlight.models.fusion_vae import make_restoration, start_weights
 from lowlight.ops.gaussian import draw, standard_noise, standard_normal
 from lowlight.ops.likelihoods import LIKELIHOODS
 
@@ -59,7 +60,7 @@ class PlainDecoder(nn.Module):
         return parameters
 
 
-class FusionFcn(nn.Module):
+class FusionFcn(FusionNetwork):
     """FCN and FCN+S: the frames' features, fused at the bottleneck, go straight into the decoder; nothing is drawn."""
 
     def __init__(self, config: FcnConfig, generator: torch.Generator) -> None:
@@ -74,20 +75,18 @@ class FusionFcn(nn.Module):
         start_weights(self, config, generator)
         self.size_penalty = SizePenalty(self, generator) if config.penalised else None
 
-    def reconstruct(
-        self,
-        frames: Tensor,
-        target: Tensor,
-        generator: torch.Generator,
-        base: Tensor | None = None,
-        share: Share | None = None,
-    ) -> Restoration:
-        """Training path, the same as `restore`: there is no posterior that could read the target."""
-        return self.restore(frames, base)
+    def read(self, frames: Tensor, target: Tensor | None = None) -> Reading:
+        """Run the encoder on the frames; there is no posterior that could read the target."""
+        return read_pictures(self.shared, self.config, frames)
 
-    def restore(self, frames: Tensor, base: Tensor | None = None, noise: Noise | None = None) -> Restoration:
-        """Restore from frames `[B, K, C, h, w]`; without any, the bottleneck is a tensor that was learned."""
-        reading = read_pictures(self.shared, self.config, frames)
+    def draw_posterior(
+        self, reading: Reading, generator: torch.Generator, base: Tensor | None = None, share: Share | None = None
+    ) -> Restoration:
+        """The same as `draw_prior`: nothing is drawn."""
+        return self.draw_prior(reading, base)
+
+    def draw_prior(self, reading: Reading, base: Tensor | None = None, noise: Noise | None = None) -> Restoration:
+        """Decode the fused frames; without any, the bottleneck is a tensor that was learned."""
         if reading.frames is None:
             state = coarsest_start(self.start, reading, self.config.stride)
         else:
@@ -95,12 +94,8 @@ class FusionFcn(nn.Module):
         state = self.bottleneck(F.elu(state))
         return make_restoration(self.traits.likelihood, self.decoder(state, reading.frames), (), base)
 
-    def penalty(self) -> Tensor:
-        """Sum of the convolutions' largest singular values and of the norms' largest |gamma|."""
-        return size_penalty_of(self, self.size_penalty)
 
-
-class FusionCvae(nn.Module):
+class FusionCvae(FusionNetwork):
     """CVAE and CVAE+S: one latent of the coarsest size, p(z|x) from the fused features, q(z|y) from the target's."""
 
     def __init__(self, config: FusionCvaeConfig, generator: torch.Generator) -> None:
@@ -139,25 +134,6 @@ class FusionCvae(nn.Module):
         prior = self._prior(reading)
         z = prior.mean if noise is None else draw(prior, noise[0])
         return self._restoration(reading, Latent(z, prior), base)
-
-    def reconstruct(
-        self,
-        frames: Tensor,
-        target: Tensor,
-        generator: torch.Generator,
-        base: Tensor | None = None,
-        share: Share | None = None,
-    ) -> Restoration:
-        """Training path: frames `[B, K, C, h, w]` with K from 0 on, the latent drawn from its posterior."""
-        return self.draw_posterior(self.read(frames, target), generator, base, share)
-
-    def restore(self, frames: Tensor, base: Tensor | None = None, noise: Noise | None = None) -> Restoration:
-        """Prior path: the latent is the prior's mean, moved by one `noise [B, Z, h', w']` where it is given."""
-        return self.draw_prior(self.read(frames), base, noise)
-
-    def penalty(self) -> Tensor:
-        """Sum of the convolutions' largest singular values and of the norms' largest |gamma|."""
-        return size_penalty_of(self, self.size_penalty)
 
     def _prior(self, reading: Reading) -> Gaussian:
         if reading.frames is None:

@@ -7,19 +7,17 @@ paper leaves unused.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lowlight.core.errors import ConfigError, WeightsError
+from lowlight.core.errors import WeightsError
 from lowlight.core.restoration import Gaussian, Latent, Likelihood, Noise, Restoration, Share
 from lowlight.models.blocks import SubPixelHead, head_channels, initialise
 from lowlight.models.fusion_blocks import DecoderCell, SizePenalty, initialise_uniform
 from lowlight.models.fusion_options import FusionConfig, FusionRawConfig, TowerOptions
 from lowlight.models.fusion_parts import (
-    Features,
     LatentGroup,
     PosteriorHeads,
     SharedEncoder,
@@ -28,32 +26,12 @@ from lowlight.models.fusion_parts import (
     make_start,
     spread_start,
 )
-from lowlight.ops.aggregation import fuse_max, mean_frame
+from lowlight.models.fusion_reading import FusionNetwork, Reading, read_pictures
 from lowlight.ops.gaussian import draw, standard_noise
 from lowlight.ops.likelihoods import LIKELIHOODS
 
 # The place of a latent, its prior and its posterior to the z that is drawn.
 Source = Callable[[int, Gaussian, Gaussian | None], Tensor]
-
-
-class Reading(NamedTuple):
-    """What was read from frames, if any, and from a target, if any, of so many items of `size` (h, w)."""
-
-    frames: Features | None
-    target: Features | None
-    items: int
-    size: tuple[int, int]
-
-    def repeat(self, times: int) -> "Reading":
-        """Each item so many times in a row, to draw several times from what was read once."""
-
-        def copies(features: Features | None) -> Features | None:
-            if features is None:
-                return None
-            taps, levels = (tuple(x.repeat_interleave(times, 0) for x in part) for part in features)
-            return Features(taps, levels)
-
-        return Reading(copies(self.frames), copies(self.target), self.items * times, self.size)
 
 
 class Decoder(nn.Module):
@@ -110,7 +88,7 @@ class Decoder(nn.Module):
         return self.head(F.elu(state)), tuple(latents)
 
 
-class FusionVae(nn.Module):
+class FusionVae(FusionNetwork):
     """FusionVAE on pictures of one size, or on RAW frames."""
 
     def __init__(self, config: FusionConfig | FusionRawConfig, generator: torch.Generator) -> None:
@@ -159,53 +137,9 @@ class FusionVae(nn.Module):
 
         return self._restoration(reading, source, base)
 
-    def reconstruct(
-        self,
-        frames: Tensor,
-        target: Tensor,
-        generator: torch.Generator,
-        base: Tensor | None = None,
-        share: Share | None = None,
-    ) -> Restoration:
-        """Training path: frames `[B, K, C, h, w]` with K from 0 on, latents drawn from their posteriors."""
-        return self.draw_posterior(self.read(frames, target), generator, base, share)
-
-    def restore(self, frames: Tensor, base: Tensor | None = None, noise: Noise | None = None) -> Restoration:
-        """Prior path: latents are the priors' means, moved by `noise`, one `[B, Z, h', w']` per latent, if given."""
-        return self.draw_prior(self.read(frames), base, noise)
-
-    def penalty(self) -> Tensor:
-        """Sum of the convolutions' largest singular values and of the norms' largest |gamma|."""
-        return size_penalty_of(self, self.size_penalty)
-
     def _restoration(self, reading: Reading, source: Source, base: Tensor | None) -> Restoration:
         parameters, latents = self.decoder(reading, source, self.config.stride, self.encoder)
         return make_restoration(self.traits.likelihood, parameters, latents, base)
-
-
-def read_pictures(
-    encoder: SharedEncoder,
-    options: TowerOptions,
-    frames: Tensor,
-    target: Tensor | None = None,
-    target_stem: nn.Module | None = None,
-) -> Reading:
-    """Encode frames `[B, K, C, h, w]`, with their mean where the options want it, and a target `[B, C', h, w]`."""
-    items, members, _, height, width = frames.shape
-    assert height % options.stride == width % options.stride == 0, (frames.shape, options.stride)
-    if options.mean_element and members > 1:
-        frames = torch.cat((frames, mean_frame(frames)), 1)
-    of_frames, of_target = encoder(frames, target, target_stem)
-    # What nothing reads is dropped, and sets become their maximum where only that is read: draws repeat the rest.
-    if of_target is not None:
-        of_target = of_target._replace(levels=())
-    if of_frames is not None:
-        levels = of_frames.levels if options.shows_levels else ()
-        taps = of_frames.taps
-        if getattr(options, "aggregation", "max") == "max":
-            taps = tuple(fuse_max(tap).unsqueeze(1) for tap in taps)
-        of_frames = Features(taps, tuple(fuse_max(level).unsqueeze(1) for level in levels))
-    return Reading(of_frames, of_target, items, (height, width))
 
 
 def make_restoration(
@@ -226,10 +160,3 @@ def start_weights(network: nn.Module, config: TowerOptions, generator: torch.Gen
         initialise_uniform(network, generator)
     else:
         initialise(network, init, generator)
-
-
-def size_penalty_of(network: nn.Module, penalty: SizePenalty | None) -> Tensor:
-    """Ask for the penalty on a network's weights; refused where the network was built without."""
-    if penalty is None:
-        raise ConfigError("this network was built without the state of its penalty; set its option penalised to true")
-    return penalty(network)  # type: ignore[no-any-return]
