@@ -1,14 +1,17 @@
 """Tiles through a network, as many at a time as memory takes."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
 
-from lowlight.core.errors import OutputError
-from lowlight.core.restoration import Noise
+from lowlight.core.errors import OutputError, UsageError
+from lowlight.core.restoration import ModelTraits, Noise
 from lowlight.ops.blending import FloatArray
+
+_COMPILED: WeakSet[Callable[..., Any]] = WeakSet()
 
 
 class TileInput(NamedTuple):
@@ -26,7 +29,11 @@ class TileInput(NamedTuple):
 
 
 class BatchRunner:
-    """Runs tiles through the network in batches; halves the batch where memory runs out."""
+    """Runs tiles through the network in batches; halves the batch where memory runs out.
+
+    Outputs go home to the CPU, or they `stay` on the device, which then is not waited for: whether they are finite
+    must be asked later, of their `total`.
+    """
 
     def __init__(
         self,
@@ -36,12 +43,21 @@ class BatchRunner:
         batch: int,
         between: Callable[[], None] | None,
         levels: int = 1,
+        *,
+        stay: bool = False,
     ) -> None:
         self.model, self.device, self.dtype, self.batch = model, device, dtype, batch
         self.between, self.levels = between, levels
+        self.stay, self.home = stay, device if stay else torch.device("cpu")
+        self.total = torch.zeros((), device=self.home)  # sum of all outputs so far
 
     def run(self, tiles: Iterator[TileInput], strength: float) -> Iterator[FloatArray]:
         """Output tiles `[C', ut, ut]` as float32 arrays, in order; `strength` of the network, the rest developed."""
+        for image in self.images(tiles, strength):
+            yield image.numpy()
+
+    def images(self, tiles: Iterator[TileInput], strength: float) -> Iterator[Tensor]:
+        """What `run` gives, as tensors where they belong."""
         waiting: list[TileInput] = []
         for item in tiles:
             waiting.append(item)
@@ -51,26 +67,26 @@ class BatchRunner:
         if waiting:
             yield from self._forward(waiting, strength)
 
-    def _forward(self, items: list[TileInput], strength: float) -> Iterator[FloatArray]:
+    def _forward(self, items: list[TileInput], strength: float) -> Iterator[Tensor]:
         while items:
             now = items[: self.batch]
             if self.between:
                 self.between()
             if strength == 0:  # nothing of the network would be seen
-                yield from (item.developed.numpy() for item in now if item.developed is not None)
+                yield from (item.developed for item in now if item.developed is not None)
                 items = items[len(now) :]
                 continue
             out = self._restore_if_it_fits(now)
             if out is None:
                 self._use_less_memory()
                 continue
-            # A sum is as good as a look at each value, and quicker: nothing finite adds up to infinity here.
-            if not torch.isfinite(out.sum()):
-                raise OutputError(_not_finite(self.dtype))
+            self.total = self.total + out.sum()
+            if not self.stay:
+                require_finite(self.total, self.dtype)
             for image, item in zip(out, now, strict=True):
                 if item.developed is not None:
                     image = torch.lerp(item.developed, image.clamp(0, 1), strength)
-                yield image.numpy()
+                yield image
             items = items[len(now) :]
 
     def _restore_if_it_fits(self, items: list[TileInput]) -> Tensor | None:
@@ -102,14 +118,44 @@ class BatchRunner:
         image: Tensor = self.model.restore(frames, **given).image.float()  # type: ignore[operator]
         if items[0].base is not None:
             image = image + torch.stack([item.base for item in items if item.base is not None]).to(self.device)
-        return image.cpu().contiguous()
+        return image.to(self.home).contiguous()
 
 
-def _not_finite(dtype: torch.dtype) -> str:
-    advice = "the weights are damaged, use others" if dtype == torch.float32 else "try --precision fp32"
-    return f"the network gave values that are not finite, so nothing was written; {advice}"
+def require_finite(total: Tensor, dtype: torch.dtype) -> None:
+    """Raise `OutputError` where the sum of a network's outputs is not finite; `dtype` is what it computed in.
+
+    A sum is as good as a look at each value, and quicker: nothing finite adds up to infinity here.
+    """
+    if not torch.isfinite(total):
+        advice = "the weights are damaged, use others" if dtype == torch.float32 else "try --precision fp32"
+        raise OutputError(f"the network gave values that are not finite, so nothing was written; {advice}")
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
     text = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "allocate memory" in text
+
+
+@torch.inference_mode()
+def compile_network(
+    model: torch.nn.Module, traits: ModelTraits, device: torch.device, dtype: torch.dtype, batch: int
+) -> None:
+    """Let PyTorch compile `model.restore` for batches of this size: on CUDA to a graph that is launched as one.
+
+    A network that was compiled before is left as it is. The first call ever takes up to minutes; what it made is kept
+    on disk and serves later processes. Raises `UsageError` where the machine cannot compile, as without a C++ compiler
+    on a CPU.
+    """
+    plain = cast(Callable[..., Any], model.restore)
+    if plain in _COMPILED:
+        return
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    compiled = torch.compile(plain, mode=mode, dynamic=False)
+    size = (batch, traits.in_channels, traits.tile, traits.tile)
+    try:
+        compiled(torch.zeros(size, device=device, dtype=dtype).to(memory_format=torch.channels_last)[:, None])
+    except Exception as error:  # compilers raise what they like
+        reason = str(error).strip().split("\n")[0]
+        raise UsageError(f"the network could not be compiled ({reason}); leave out --compile") from error
+    model.restore = compiled  # type: ignore[assignment]
+    _COMPILED.add(compiled)

@@ -18,8 +18,8 @@ from lowlight.ops.exposure import (
     amplify,
     block_means,
     develop_means,
+    interpolation,
     packed_to_rgb,
-    upsample_window,
 )
 from lowlight.ops.tiling import TileGrid
 from lowlight.tile_batches import TileInput
@@ -45,7 +45,8 @@ def noise_fields(
 class TileSource:
     """Gives the network's input for any tile of a scene, reading only the rows a row of tiles needs.
 
-    `ratio` amplifies the reference's light. `noise` has a field for each latent, of the whole frame.
+    `ratio` amplifies the reference's light. `noise` has a field for each latent, of the whole frame. Inputs are made on
+    `device`; rows of a scene that lies elsewhere are brought there.
     """
 
     def __init__(
@@ -56,13 +57,16 @@ class TileSource:
         traits: ModelTraits,
         strength: float,
         noise: Noise | None = None,
+        device: torch.device | None = None,
     ) -> None:
+        self.device = device or torch.device("cpu")
         self.burst = scene if isinstance(scene, Burst) else Burst.single(scene)
         self.ratio, self.grid, self.traits, self.strength, self.noise = ratio, grid, traits, strength, noise
         frame = self.burst.reference
-        self.gains = torch.tensor(frame.wb_gains)
+        self.gains = torch.tensor(frame.wb_gains, device=self.device)
         matrix = frame.camera_to_srgb
-        self.matrix = None if matrix is None else torch.from_numpy(np.ascontiguousarray(matrix)).float()
+        self.matrix = None if matrix is None else torch.tensor(np.asarray(matrix), dtype=torch.float32).to(self.device)
+        self._between: dict[tuple[int, int], Tensor] = {}  # interpolation, by blocks and first row or column
         self.coarse = self._coarse() if traits.base == "lowpass" and strength > 0 else None
 
     def tiles(self) -> Iterator[TileInput]:
@@ -80,9 +84,12 @@ class TileSource:
         """Rows of each frame for a network of sets, of their mean for any other."""
         stop = min(row + self.grid.tile, self.grid.height)
         if self.traits.max_frames > 1:
-            yield from (self.burst.member(index, row, stop) for index in range(len(self.burst.frames)))
+            yield from (self.burst.member(n, row, stop).to(self.device) for n in range(len(self.burst.frames)))
         else:
-            yield self.burst.average(row, stop)
+            yield self._average(row, stop)
+
+    def _average(self, start: int, stop: int) -> Tensor:
+        return self.burst.average(start, stop).to(self.device)
 
     def _padded(self, packed: Tensor) -> Tensor:
         """A row of tiles, mirrored below and right as far as its tiles reach over the frame."""
@@ -107,20 +114,33 @@ class TileSource:
         """What the network reads of packed rows `[4, h, w]`: them amplified, or developed to amplified sRGB."""
         if self.traits.in_channels == RAW_CHANNELS:
             return amplify(packed, self.ratio, self.gains, self.traits.input_colour)
-        matrix = torch.eye(3) if self.matrix is None else self.matrix
-        return dark_srgb(packed[None], torch.tensor([self.ratio]), self.gains[None], matrix, self.traits.amplify)[0]
+        matrix = torch.eye(3, device=self.device) if self.matrix is None else self.matrix
+        ratio = torch.tensor([self.ratio], device=self.device)
+        return dark_srgb(packed[None], ratio, self.gains[None], matrix, self.traits.amplify)[0]
 
     def _base(self, row: int, col: int) -> Tensor | None:
         if self.coarse is None:
             return None
-        return upsample_window(self.coarse, row, col, self.grid.tile, self.traits.upscale, BASE_BLOCK_PX)
+        (rows, below), (cols, right) = (
+            self._interpolation(count, start) for count, start in zip(self.coarse.shape[1:], (row, col), strict=True)
+        )
+        return rows @ self.coarse[:, below, right] @ cols.T
+
+    def _interpolation(self, count: int, start: int) -> tuple[Tensor, slice]:
+        """The matrix for one axis of a tile, and which blocks it is to be multiplied with: those at the tile."""
+        tile, u, block = self.grid.tile, self.traits.upscale, BASE_BLOCK_PX
+        first, last = max(start // block - 1, 0), min((start + tile) // block + 2, count)
+        place = last - first, start - first * block
+        if place not in self._between:
+            self._between[place] = interpolation(*place, tile, u, block, self.device)
+        return self._between[place], slice(first, last)
 
     def _coarse(self) -> Tensor:
         """The low-pass base of the whole frame, so that neighbouring tiles agree."""
         bands = []
         rows = BASE_BLOCK_PX * 16
         for top in range(0, self.grid.height, rows):
-            packed = self.burst.average(top, min(top + rows, self.grid.height))
+            packed = self._average(top, min(top + rows, self.grid.height))
             balanced = amplify(packed, self.ratio, self.gains, "wb")
             bands.append(block_means(packed_to_rgb(balanced), BASE_BLOCK_PX))
         return develop_means(torch.cat(bands, dim=1), self.traits.output_colour, self.matrix)
@@ -130,7 +150,7 @@ class TileSource:
         u, tile, height = self.traits.upscale, self.grid.tile, self.grid.height
         # One packed row more on either side: interpolation looks at the neighbours.
         low, high = max(row - 1, 0), min(row + tile + 1, height)
-        balanced = amplify(self.burst.average(low, high), self.ratio, self.gains, "wb")
+        balanced = amplify(self._average(low, high), self.ratio, self.gains, "wb")
         rgb = demosaic(balanced) if u == 2 else packed_to_rgb(balanced)
         rgb = rgb[:, u * (row - low) : u * (row - low + tile)]
         if self.traits.output_colour == "srgb" and self.matrix is not None:

@@ -8,19 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from evaluation_material import RATIO as PAIR_RATIO
+from evaluation_material import encoded, gray_light, write_raw
 from typer.testing import CliRunner
 
 from lowlight.checkpoint import load_weights, save_weights
 from lowlight.cli import app
 from lowlight.cli.bench import _sizes, print_stages
 from lowlight.core.errors import UsageError
+from lowlight.core.photo import Picture
 from lowlight.data.pictures import read_picture
 from lowlight.models import build_model
 from lowlight.models.sid_net import SidNetConfig
 from lowlight.ops.tiling import dense
 from lowlight.raw.read import read_raw
 from lowlight.restorer import Restorer, RestorerOptions
-from lowlight.workflows.benchmarking import limits, tasks
+from lowlight.workflows.benchmarking import limits, network_tasks, precision, tasks
 from lowlight.workflows.benchmarking.benchmark import BenchConfig, run_benchmark, summary
 from lowlight.workflows.benchmarking.limits import matrix_rate
 from lowlight.workflows.benchmarking.material import (
@@ -37,6 +40,7 @@ from lowlight.workflows.benchmarking.processes import run_task
 from lowlight.workflows.benchmarking.stages import POINTS, StageClock, _owner, staged
 from lowlight.workflows.enhancing.enhance import EnhanceOptions, enhance_files
 from lowlight.workflows.enhancing.inputs import Photo
+from lowlight.writers import write_picture
 
 TINY = {"base_channels": 2, "latent": 4, "init": "kaiming"}
 
@@ -44,7 +48,8 @@ TINY = {"base_channels": 2, "latent": 4, "init": "kaiming"}
 @pytest.fixture(autouse=True)
 def small_products_and_no_lasting_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SIDES", (64,))
-    monkeypatch.setattr(tasks, "keep_freed_memory", lambda: True)
+    for module in (tasks, network_tasks, precision):
+        monkeypatch.setattr(module, "keep_freed_memory", lambda: True)
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +150,32 @@ def test_the_plain_side_makes_the_same_picture(
     theirs = read_picture(tmp_path / "plain.png").astype(int)
     assert ours.std() > 50
     assert np.abs(ours - theirs).max() <= 16  # of 65535
+
+
+def test_more_tiles_and_more_frames_are_measured(frame: Path, tiny_weights: Path) -> None:
+    given = {"frame": str(frame), "weights": str(tiny_weights), "device": "cpu", "precision": "fp32", "batch": None}
+    rows = [
+        tasks.photo_task("lowlight", strategy="baseline", **given, **more)  # type: ignore[arg-type]
+        for more in ({"stride": 256}, {"stride": 73, "frames": 2})
+    ]
+    assert [(row["tiles"], row["frames"], row["device_seconds"]) for row in rows] == [(4, 1, None), (6, 2, None)]
+    assert rows[1]["stages"]["align"] > rows[0]["stages"]["align"]
+
+
+def test_the_cost_of_16_bits_is_that_of_eval(tiny_weights: Path, tmp_path: Path) -> None:
+    light = gray_light(48, 64)
+    write_raw(tmp_path / "dark.dng", light, PAIR_RATIO, 0.1)
+    write_picture(tmp_path / "bright.png", Picture(encoded(light)))
+    manifest = tmp_path / "pairs.csv"
+    columns = "scene,split,dark,bright,ratio,iso,burst_index"
+    manifest.write_text(f"{columns}\ns,test,dark.dng,bright.png,{PAIR_RATIO},800,0\n")
+    row = precision.precision_task(str(manifest), str(tiny_weights), "cpu", "bf16")
+    assert (row["pairs"], row["precision"]) == (1, "bfloat16")
+    assert row["psnr_lost"] == pytest.approx(row["psnr_fp32"] - row["psnr"]) and abs(row["psnr_lost"]) < 1
+    with pytest.raises(UsageError, match="name another"):
+        precision.precision_task(str(manifest), str(tiny_weights), "cpu", "fp32")
+    with pytest.raises(UsageError, match="nothing to lose"):
+        BenchConfig(model="sid-net", pairs=manifest)
 
 
 def test_a_matrix_rate_is_a_rate() -> None:

@@ -1,6 +1,8 @@
-"""`--shard`: parts of a job that know nothing of each other give what one run gives."""
+"""Parts of a job, by `--shard` and by torchrun, give what one run gives."""
 
 import json
+import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +21,11 @@ from lowlight.restorer import RestorerOptions
 from lowlight.workflows.enhancing.enhance import enhance_files
 from lowlight.workflows.enhancing.inputs import find_photos
 from lowlight.workflows.enhancing.options import EnhanceOptions
+from lowlight.workflows.evaluating.evaluate import evaluate_methods
+from lowlight.workflows.evaluating.methods import EvaluateOptions
 from lowlight.workflows.evaluating.pair_lists import Selection, open_pair_list
 from lowlight.workflows.evaluating.protocols import find_protocol
+from lowlight.workflows.evaluating.together import join_reports
 from lowlight.workflows.sharding import Shard
 from lowlight.writers import write_picture
 from lowlight.writers.cfa_dng import write_cfa_dng
@@ -149,3 +154,51 @@ def test_rows_of_shards_can_be_put_one_after_another(manifest: Path, tmp_path: P
     for row in (*parts, *scored["whole"]):
         del row["seconds"]
     assert sorted(parts, key=str) == sorted(scored["whole"], key=str)
+
+
+def test_reports_of_processes_are_put_together_in_the_order_of_the_pairs(manifest: Path, tmp_path: Path) -> None:
+    pairs = open_pair_list(manifest, find_protocol("half"))
+    options = EvaluateOptions(weights=make_weights(tmp_path / "w.safetensors", 2), device="cpu", precision="fp32")
+    whole, *parts = (
+        evaluate_methods(replace(pairs, rows=pairs.rows[which]), [options])[0]
+        for which in (slice(None), slice(0, None, 2), slice(1, None, 2))
+    )
+    joined = join_reports(parts)
+    for report in (whole, joined):
+        report["mean"].pop("seconds", None)
+        for row in report["rows"]:
+            del row["seconds"]
+    assert joined["rows"] == whole["rows"] and [row["dark"] for row in whole["rows"]] == ["0.dng", "1.dng", "2.dng"]
+    assert joined["statistics"]["luminance"] == whole["statistics"]["luminance"]
+    assert joined["mean"].items() >= {name: whole["mean"][name] for name in ("psnr", "ssim", "count")}.items()
+    assert joined["settings"]["pairs"] == 3 and joined["settings"]["processes"] == 2
+
+
+@pytest.mark.slow
+def test_torchrun_scores_as_one_process(manifest: Path, tmp_path: Path) -> None:
+    weights = make_weights(tmp_path / "w.safetensors", 2)
+    found = {}
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        words = ["-m", "lowlight", "eval", manifest, "--weights", weights, "--device", "cpu", "--precision", "fp32"]
+        done = processes_of(processes, *words, "--json", f"{out}.json", "--rows", f"{out}.jsonl", "--report", out)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("mean of 3") == 1
+        rows = [json.loads(line) for line in Path(f"{out}.jsonl").read_text().splitlines()]
+        found[processes] = (
+            [{**row, "seconds": None} for row in rows],
+            json.loads(Path(f"{out}.json").read_text())["mean"],
+        )
+        assert (out / "index.html").read_text().count("2.dng") > 0
+    (rows, mean), (their_rows, their_mean) = found.values()
+    assert rows == their_rows and mean["psnr"] == their_mean["psnr"]
+    refused = processes_of(2, "-m", "lowlight", "eval", "--pictures", tmp_path, tmp_path)
+    assert refused.returncode != 0 and "without torchrun" in refused.stderr
+
+
+def processes_of(count: int, *words: object) -> "subprocess.CompletedProcess[str]":
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LOWLIGHT_")}
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)] if count > 1 else []
+    command = [sys.executable, *launcher, *map(str, words)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)

@@ -62,13 +62,15 @@ def keep_freed_memory() -> bool:
     """Tell glibc to keep big freed blocks instead of giving them back and faulting them in again.
 
     Network activations are large and short-lived, so this saves a fifth of the time on a CPU at a cost of tens of MB.
+    All threads share one heap, so that what one has freed serves the others and memory stays flat over many photos.
     It changes the whole process and so belongs into the command line only. Returns whether it took effect.
     """
     if not sys.platform.startswith("linux"):
         return False
-    m_trim_threshold, m_mmap_max = -1, -4  # glibc, malloc.h
+    m_trim_threshold, m_mmap_max, m_arena_max = -1, -4, -8  # glibc, malloc.h
     try:
         libc = ctypes.CDLL("libc.so.6")
-        return bool(libc.mallopt(m_mmap_max, 0) and libc.mallopt(m_trim_threshold, -1))
+        settings = ((m_mmap_max, 0), (m_trim_threshold, -1), (m_arena_max, 1))
+        return all([libc.mallopt(*each) for each in settings])
     except (OSError, AttributeError):
         return False

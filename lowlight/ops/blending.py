@@ -6,10 +6,13 @@ border, which leaves a smaller step where a tile ends.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 Merge = Literal["idw", "feather"]
 FloatArray = npt.NDArray[np.float32]
@@ -42,7 +45,8 @@ class BandBlender:
     `rows` and `cols` are the tile starts and `width` the padded picture's width, all in output pixels. Each tile is
     clamped to [0, 1] before it is merged, as the thesis does. Works on CPU arrays; the weights are summed once for
     a whole row of tiles, because every row has the same columns. All arrays are made once: fresh ones would have to
-    be paged in again for every tile.
+    be paged in again for every tile. Tiles are weighted and added in one pass, which takes half of the time that
+    two take, and by one thread: a tile is too small to be shared.
     """
 
     def __init__(
@@ -53,17 +57,17 @@ class BandBlender:
         channels: int,
         weights: FloatArray,
     ) -> None:
-        self.rows, self.cols, self.weights = rows, cols, weights
+        self.rows, self.cols, self.width, self.weights = rows, cols, width, weights
         self.tile = weights.shape[0]
         self._strip = np.zeros((self.tile, width), dtype=np.float32)
         for col in cols:
             self._strip[:, col : col + self.tile] += weights
         self._sum = np.zeros((channels, self.tile, width), dtype=np.float32)
         self._weight = np.zeros((self.tile, width), dtype=np.float32)
-        # What becomes of the two when they move up, the band that is given out, and a weighted tile.
+        # What becomes of the two when they move up, the band that is given out, and a clamped tile.
         self._next_sum, self._next_weight = np.empty_like(self._sum), np.empty_like(self._weight)
         self._band = np.empty_like(self._sum)
-        self._weighted = np.empty((channels, *weights.shape), dtype=np.float32)
+        self._clamped = np.empty((channels, *weights.shape), dtype=np.float32)
 
     def merge(self, tiles: Iterator[FloatArray]) -> Iterator[tuple[int, FloatArray]]:
         """Take tiles `[C, tile, tile]` in row-major order; yield `(first_row, band [C, n, width])` top to bottom.
@@ -72,13 +76,14 @@ class BandBlender:
         """
         self._sum.fill(0)
         self._weight.fill(0)
-        weighted = self._weighted
+        weights, clamped = torch.from_numpy(self.weights), torch.from_numpy(self._clamped)
         for index, row in enumerate(self.rows):
+            total = torch.from_numpy(self._sum)
             for col in self.cols:
-                np.clip(next(tiles), 0.0, 1.0, out=weighted)
-                np.multiply(weighted, self.weights, out=weighted)
-                below = self._sum[:, :, col : col + self.tile]
-                np.add(below, weighted, out=below)
+                tile = torch.from_numpy(next(tiles))
+                with _one_thread():
+                    torch.clamp(tile, 0, 1, out=clamped)
+                    total[:, :, col : col + self.tile].addcmul_(clamped, weights)
             self._weight += self._strip
             last = index + 1 == len(self.rows)
             done = self.tile if last else self.rows[index + 1] - row
@@ -94,3 +99,38 @@ class BandBlender:
             spare[..., keep:, :] = 0
         self._sum, self._next_sum = self._next_sum, self._sum
         self._weight, self._next_weight = self._next_weight, self._weight
+
+
+def merge_tensors(
+    tiles: Iterator[Tensor], rows: tuple[int, ...], cols: tuple[int, ...], size: tuple[int, int], weights: Tensor
+) -> Tensor:
+    """Merge tiles `[C, tile, tile]` in row-major order into a whole picture `[C, *size]`, on the device of `weights`.
+
+    The sums of `BandBlender`, in the same order, for devices that hold a picture with ease and like few large steps.
+    """
+    tile = len(weights)
+    strip = torch.zeros(tile, size[1], device=weights.device)
+    for col in cols:
+        strip[:, col : col + tile] += weights
+    norm = torch.zeros(size, device=weights.device)
+    total: Tensor | None = None
+    for row in rows:
+        norm[row : row + tile] += strip
+        for col in cols:
+            image = next(tiles).clamp(0, 1)
+            if total is None:
+                total = torch.zeros(len(image), *size, device=weights.device)
+            total[:, row : row + tile, col : col + tile].addcmul_(image, weights)
+    assert total is not None, "a picture has at least one tile"
+    return total.div_(norm)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let the torch operations of a block run in the thread that calls them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

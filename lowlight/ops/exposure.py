@@ -50,9 +50,22 @@ def choose_ratio(signed: Tensor) -> float:
     at the top, and at the bottom the shadows, where an error of the black level would weigh most. The rule is linear,
     so half the light gives twice the ratio.
     """
-    green = (signed[1] + signed[3]) / 2
-    block = max(min(METER_BLOCK_PX, min(green.shape) // 8), 1)
-    means = block_means(green[None], block).flatten().sort().values
+    return ratio_for(metered_means(signed, metering_block(*signed.shape[1:])))
+
+
+def metering_block(height: int, width: int) -> int:
+    """How many packed pixels each way make one of the blocks that a frame of this packed size is metered by."""
+    return max(min(METER_BLOCK_PX, min(height, width) // 8), 1)
+
+
+def metered_means(signed: Tensor, block: int) -> Tensor:
+    """Block means of green in rows of a frame, `signed [4, h, w]` to `[n]`; the rows begin with a block's first."""
+    return block_means((signed[1:2] + signed[3:4]) / 2, block).flatten()
+
+
+def ratio_for(means: Tensor) -> float:
+    """The amplification for a frame whose blocks have these means, `[n]` in any order; see `choose_ratio`."""
+    means = means.sort().values
     low, high = (int(q * (len(means) - 1)) for q in METER_BAND)
     level = float(means[low : high + 1].mean())
     if not level > 0:
@@ -92,18 +105,17 @@ def upsample_window(coarse: Tensor, top: int, left: int, size: int, upscale: int
     `size` packed pixels wide and high. Returns `[..., upscale*size, upscale*size]`. Beyond the outermost block
     centres values are held.
     """
-    rows = _interpolation(coarse.shape[-2], top, size, upscale, block, coarse)
-    cols = _interpolation(coarse.shape[-1], left, size, upscale, block, coarse)
+    rows = interpolation(coarse.shape[-2], top, size, upscale, block, coarse.device).to(coarse.dtype)
+    cols = interpolation(coarse.shape[-1], left, size, upscale, block, coarse.device).to(coarse.dtype)
     return rows @ coarse @ cols.transpose(-1, -2)
 
 
-def _interpolation(count: int, start: int, size: int, upscale: int, block: int, like: Tensor) -> Tensor:
-    """Matrix `[upscale*size, count]` that interpolates linearly between block centres."""
-    fine = torch.arange(size * upscale, device=like.device, dtype=torch.float32)
+def interpolation(count: int, start: int, size: int, upscale: int, block: int, device: torch.device) -> Tensor:
+    """Matrix `[upscale*size, count]`, float32, that interpolates an axis of `upsample_window` between block centres."""
+    fine = torch.arange(size * upscale, device=device, dtype=torch.float32)
     packed = start + (fine + 0.5) / upscale
     position = (packed / block - 0.5).clamp(0, count - 1)
     lower = position.floor().clamp(max=max(count - 2, 0))
     fraction = (position - lower)[:, None]
-    index = torch.arange(count, device=like.device, dtype=torch.float32)[None]
-    weights = (index == lower[:, None]) * (1 - fraction) + (index == lower[:, None] + 1) * fraction
-    return weights.to(like.dtype)
+    index = torch.arange(count, device=device, dtype=torch.float32)[None]
+    return (index == lower[:, None]) * (1 - fraction) + (index == lower[:, None] + 1) * fraction

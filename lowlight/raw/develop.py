@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from lowlight.ops.color import decode, encode
 
@@ -51,3 +52,18 @@ def develop(camera: npt.NDArray[np.uint16], camera_to_srgb: npt.NDArray[np.float
         return camera
     linear = to_linear(camera)
     return to_encoded(linear.reshape(-1, 3) @ camera_to_srgb.T.astype(np.float32)).reshape(camera.shape)
+
+
+@cache
+def _tables_on(device: torch.device) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(_decode_table()).to(device), torch.from_numpy(_encode_table().astype(np.int32)).to(device)
+
+
+def develop_tensor(camera: Tensor, camera_to_srgb: npt.NDArray[np.float32] | None) -> Tensor:
+    """What `develop` gives, for int32 tensors `[H, W, 3]` of values 0 to 65535, on their device."""
+    if camera_to_srgb is None:
+        return camera
+    decoded, encoded = _tables_on(camera.device)
+    matrix = torch.tensor(np.asarray(camera_to_srgb), dtype=torch.float32).to(camera.device)
+    index = (decoded[camera] @ matrix.T).clamp_(0, 1).mul_(float(1 << ENCODE_BITS)).add_(0.5)
+    return encoded[index.to(torch.int32)]

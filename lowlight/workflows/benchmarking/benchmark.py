@@ -20,6 +20,7 @@ CURVES: dict[str, tuple[float, ...]] = {
     "photos": (10, 25, 50, 100, 200),
     "batch": (1, 2, 3, 6, 9, 18),
     "frames": (1, 2, 4, 8, 16),
+    "stride": (256, 200, 146, 110, 73),  # of tiles of 256: four times as many tiles, and more
 }
 SMALL_MEGAPIXELS = 0.5  # of the photos whose number makes a curve
 TRAIN_BATCH, TRAIN_STEPS = 5, 3  # a step's patches, as in the thesis, and the steps of one run
@@ -46,6 +47,7 @@ class BenchConfig:
     forward: bool = False
     train: bool = False
     pieces: bool = False
+    pairs: Path | None = None  # a manifest or SID folder on which the cost of 16 bits is measured
     curve: str | None = None  # instead of all else
 
     def __post_init__(self) -> None:
@@ -54,6 +56,8 @@ class BenchConfig:
             raise UsageError("give either weights, or a model that gets random ones, not both")
         if self.curve is not None and self.curve not in CURVES:
             raise UsageError(f"there is no curve over {self.curve!r}; there are {', '.join(CURVES)}")
+        if self.pairs is not None and self.model is not None:
+            raise UsageError("random weights have nothing to lose on pairs; leave out the model, or name weights")
         if self.repeat < 1 or self.photos < 0:
             raise UsageError(f"{self.repeat} repeats of {self.photos} photos cannot be; expected at least 1 and 0")
         if not self.megapixels:
@@ -65,8 +69,9 @@ class BenchConfig:
 def run_benchmark(config: BenchConfig, on_row: OnRow = lambda row: None) -> dict[str, Any]:
     """Measure and give `machine`, `rows` (one a run) and `summary` (medians of runs, ratios of pairs).
 
-    Rows hold `measure` (photo, forward, train, folder, pieces), `side`, `at` (the value that a curve or a list of sizes
-    goes over), and seconds, CPU seconds, MiB, and shares as each task gives them. `on_row` gets each as it comes.
+    Rows hold `measure` (photo, forward, train, folder, pieces, precision), `side`, `at` (the value that a curve or a
+    list of sizes goes over), and seconds, CPU seconds, MiB, and shares as each task gives them. `on_row` gets each as
+    it comes.
     """
     with tempfile.TemporaryDirectory(prefix="lowlight-bench-") as folder:
         bench = _Bench(config, Path(folder))
@@ -145,7 +150,13 @@ class _Bench:
         if config.photos:
             size = config.megapixels[0]
             yield from self._each("folder", size, SIDES[1:], lambda side: self._folder(config.photos, size))
-        if not (config.forward or config.train or config.photos or config.pieces) or config.plain:
+        if config.pairs is not None:
+            row = run_task(
+                "precision", config.threads, data=str(config.pairs), weights=str(self.weights), **self._place()
+            )
+            yield {"measure": "precision", "side": "lowlight", "at": None, "run": 0, **row}  # the same every time
+        others = (config.forward, config.train, config.photos, config.pieces, config.pairs)
+        if not any(others) or config.plain:
             for size in config.megapixels:
                 sides = SIDES if config.plain else SIDES[1:]
                 yield from self._each("photo", size, sides, lambda side, size=size: self._photo(side, size))  # type: ignore[misc]
@@ -158,7 +169,8 @@ class _Bench:
             "megapixels": ("photo", lambda at: self._photo("lowlight", at)),
             "photos": ("folder", lambda at: self._folder(int(at), SMALL_MEGAPIXELS)),
             "batch": ("forward", lambda at: self._forward("lowlight", int(at), 1)),
-            "frames": ("forward", lambda at: self._forward("lowlight", config.batch, int(at))),
+            "frames": ("photo", lambda at: self._photo("lowlight", config.megapixels[0], frames=int(at))),
+            "stride": ("photo", lambda at: self._photo("lowlight", config.megapixels[0], stride=int(at))),
         }
         measure, work = measures[config.curve]
         for at in CURVES[config.curve]:
@@ -172,7 +184,7 @@ class _Bench:
             for side in sides:
                 yield {"measure": measure, "side": side, "at": at, "run": run, **work(side)}
 
-    def _photo(self, side: str, megapixels: float) -> Row:
+    def _photo(self, side: str, megapixels: float, **more: int) -> Row:
         values = run_task(
             "photo",
             self.config.threads,
@@ -182,6 +194,7 @@ class _Bench:
             strategy=self.config.strategy,
             batch=self.config.batch,
             **self._place(),
+            **more,
         )
         height, width = frame_size(megapixels)
         size = height * width / 1e6

@@ -3,9 +3,12 @@
 Rates on a CPU are per second of CPU time and so of one core: other work on the machine then counts little.
 """
 
+import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -72,3 +75,15 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, repeats: int = REPEATS
             seconds = statistics.median(spent(work, device).on(device) for _ in range(repeats))
             best = max(best, MatrixRate(2e-9 * side**3 / seconds, how))
     return best
+
+
+def peak_mib(device: torch.device) -> float:
+    """Largest memory this process has had: on CUDA the device's, else resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:  # `ru_maxrss` counts what the parent had before this program was loaded, too
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    except (OSError, IndexError):
+        unit = 2**20 if sys.platform == "darwin" else 2**10
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -12,7 +12,20 @@ import torch
 
 from lowlight.workflows.benchmarking.limits import wait_for
 
-STAGES = ("load", "read", "align", "meter", "pack", "network", "batch", "merge", "develop", "encode")
+STAGES = (
+    "load",
+    "read",
+    "align",
+    "meter",
+    "upload",
+    "pack",
+    "network",
+    "batch",
+    "merge",
+    "develop",
+    "download",
+    "encode",
+)
 
 
 class Point(NamedTuple):
@@ -29,12 +42,16 @@ POINTS = (
     Point("load", f"{_ENHANCING}.enhancer", "load_weights"),
     Point("read", f"{_ENHANCING}.reading", "read_raw"),
     Point("align", f"{_ENHANCING}.reading", "align"),
-    Point("meter", "lowlight.burst", "Burst.meter"),
+    Point("meter", f"{_ENHANCING}.reading", "meter_scene"),
     Point("pack", "lowlight.tile_source", "TileSource.tiles", lazy=True),  # and amplify
     Point("network", "lowlight.tile_batches", "BatchRunner._restore"),
-    Point("batch", "lowlight.tile_batches", "BatchRunner.run", lazy=True),  # what handing tiles to and fro takes
+    Point("batch", "lowlight.tile_batches", "BatchRunner.images", lazy=True),  # what handing tiles to and fro takes
     Point("merge", "lowlight.ops.blending", "BandBlender.merge", lazy=True),
+    Point("merge", "lowlight.device_restorer", "merge_tensors"),
     Point("develop", "lowlight.restorer", "develop"),
+    Point("develop", "lowlight.device_restorer", "DeviceRestorer._developed"),
+    Point("upload", "lowlight.device_restorer", "upload"),
+    Point("download", "lowlight.device_restorer", "_Down.wait"),  # and waiting for the device
     Point("encode", f"{_ENHANCING}.enhancer", "write_picture"),
     Point("encode", f"{_ENHANCING}.samples", "write_picture"),
 )

@@ -10,9 +10,10 @@ from contextlib import suppress
 from lowlight.checkpoint import find_weights, load_weights
 from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.errors import LowlightError, UsageError, WeightsError
-from lowlight.core.restoration import Noise
 from lowlight.data.pictures import read_picture
-from lowlight.restorer import Pixels, Restored, Restorer
+from lowlight.device_restorer import open_restorer
+from lowlight.hypotheses import Hypotheses
+from lowlight.restorer import Pixels, Restored
 from lowlight.workflows.enhancing.contact_sheet import Thumbnails, thumbnails
 from lowlight.workflows.enhancing.options import EnhanceOptions
 from lowlight.workflows.enhancing.outputs import make_folder
@@ -43,7 +44,7 @@ class Enhancer:
             model, _ = load_weights(self.weights, choose_precision(options.restorer.precision, device))
         except WeightsError as error:  # nothing was touched, so it is the command that is wrong
             raise UsageError(str(error)) from error
-        self.restorer = Restorer(model, options.restorer, device)
+        self.restorer = open_restorer(model, options.restorer, device)
         if options.wb != "camera" and self.restorer.traits.output_colour == "srgb":
             raise UsageError(
                 f"--wb needs weights that give camera colour, and {self.weights.name} gives finished sRGB; "
@@ -64,7 +65,8 @@ class Enhancer:
         if exists and not self.options.contact_sheet:
             return None
         try:
-            return read_scene(job.scene, self.options, same_ratio, only_sheet=exists)
+            read = read_scene(job.scene, self.options, same_ratio, only_sheet=exists)
+            return read if exists else read._replace(burst=self.restorer.upload(read.burst))
         except Exception:
             if exists:
                 return None
@@ -86,21 +88,23 @@ class Enhancer:
                 return ready
             if read.exists:
                 return writers.submit(self._only_sheet, job, read)
-            restored = self._network(job, read, between)
-            refuse_black(restored.pixels, job.photo.path.name)
-            samples = self._samples(job, read, writers, between) if job.beside else None
+            finish = self._begin(job, read, between)
+            samples = None
+            if job.beside:
+                refuse_black(finish().pixels, job.photo.path.name)
+                samples = self._samples(job, read, writers, between)
         except Exception as error:  # decoders and devices raise what they like, and the other photos go on
             ready.set_result((failed_row(job, error), None))
             return ready
-        return writers.submit(self._write, job, read, restored, samples, began)
+        return writers.submit(self._write, job, read, finish, samples, began)
 
-    def _network(self, job: Job, read: Read, between: Between, noise: Noise | None = None) -> Restored:
-        return self.restorer.photo(
+    def _begin(self, job: Job, read: Read, between: Between) -> Callable[[], Restored]:
+        """Start the network on a photo; what is given waits for it, which a writer does while the next one starts."""
+        return self.restorer.start(
             read.burst,
             read.ratio,
             window=read.window,
             keep_linear=writer_for(job.output).needs_linear,
-            noise=noise,
             between=between,
         )
 
@@ -109,13 +113,25 @@ class Enhancer:
         options = self.options.samples
         lines = recorded(read, self.weights.name, self.options)
         written = SampleWriter(job.beside, read.frame, lines, options, self.options.writer, writers)
+        hypotheses = Hypotheses(
+            self.restorer,
+            read.burst,
+            read.ratio,
+            options.temperature,
+            window=read.window,
+            keep_linear=writer_for(job.output).needs_linear,
+            between=between,
+        )
         for number in range(1, options.count + 1):
-            noise = self.restorer.noise(read.frame, options.generator(number), options.temperature)
-            written.add(self._network(job, read, between, noise))
+            written.add(hypotheses.draw(options.generator(number)))
         return written
 
-    def _write(self, job: Job, read: Read, restored: Restored, samples: SampleWriter | None, began: float) -> Written:
+    def _write(
+        self, job: Job, read: Read, finish: Callable[[], Restored], samples: SampleWriter | None, began: float
+    ) -> Written:
         try:
+            restored = finish()
+            refuse_black(restored.pixels, job.photo.path.name)
             notes = samples.finish() if samples else []
             picture = finished(read.frame, restored, recorded(read, self.weights.name, self.options))
             make_folder(job.output.parent)
@@ -126,6 +142,7 @@ class Enhancer:
         row = make_row(
             job,
             "done",
+            frames=[aligned.frame.path.name for aligned in read.burst.frames if aligned.frame.path],
             ratio=round(read.ratio, 3),
             ratio_source=read.source,
             batch=restored.batch,

@@ -4,21 +4,33 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from lowlight.burst import Burst
 from lowlight.core.errors import OutputError, UsageError
 from lowlight.core.photo import LinearImage, PerColour, Picture, RawFrame
-from lowlight.ops.exposure import choose_ratio
+from lowlight.ops.exposure import metered_means, metering_block, ratio_for
 from lowlight.ops.orient import turn_upright, upright_size, window_on_sensor
 from lowlight.raw.balance import grey_world
-from lowlight.raw.bayer import pack
-from lowlight.restorer import Restored, Window
+from lowlight.restorer import Restored
+from lowlight.views import Window
 
+BLOCKS_IN_BAND = 16  # rows of blocks that are metered at a time
 BLACK_LIMIT = 65535 // 255  # a picture whose brightest value is below one 8-bit step is black
 
 
 def meter(frame: RawFrame) -> float:
     """The automatic ratio of a whole frame."""
-    return choose_ratio(pack(frame, clip=False))
+    return meter_scene(Burst.single(frame))
+
+
+def meter_scene(burst: Burst) -> float:
+    """The automatic ratio of the reference's light, taken from all frames; read in bands, to save memory."""
+    height, width = burst.size
+    block = metering_block(height, width)
+    rows = BLOCKS_IN_BAND * block
+    bands = (burst.average(top, min(top + rows, height), clip=False) for top in range(0, height, rows))
+    return ratio_for(torch.cat([metered_means(band, block) for band in bands]))
 
 
 def balanced(frame: RawFrame, wb: str | tuple[float, float, float]) -> RawFrame:

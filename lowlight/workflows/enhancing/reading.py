@@ -9,10 +9,10 @@ from lowlight.core.errors import LowlightError
 from lowlight.core.photo import RawFrame
 from lowlight.raw.read import read_raw
 from lowlight.raw.refusals import check_file
-from lowlight.restorer import Window
+from lowlight.views import Window
 from lowlight.workflows.enhancing.inputs import Photo
 from lowlight.workflows.enhancing.options import EnhanceOptions
-from lowlight.workflows.enhancing.photo_steps import balanced, crop_window
+from lowlight.workflows.enhancing.photo_steps import balanced, crop_window, meter_scene
 from lowlight.workflows.enhancing.scenes import Scene
 
 
@@ -60,7 +60,8 @@ def read_scene(scene: Scene, options: EnhanceOptions, same_ratio: float | None, 
             frames.append(_read(photo, options))
         except Exception as error:  # decoders raise what they like, and the other frames are there
             problems.append(error)
-            notes.append(f"{photo.path.name} was left out: {error}")
+            # Most errors begin with the name.
+            notes.append(f"{photo.path.name} was left out: {str(error).replace(f'{photo.path.name} ', 'it ', 1)}")
     if not frames:
         raise problems[0]
     if notes and not only_sheet and frames[0].path != scene.first.path:
@@ -70,7 +71,8 @@ def read_scene(scene: Scene, options: EnhanceOptions, same_ratio: float | None, 
     window = crop_window(frames[0], options.crop) if options.crop else None
     said = (*frames[0].notes, *scene.notes, *notes, *burst.notes)
     if len(scene.photos) > 1 and len(burst.frames) == 1:
-        said = (*said, "No other frame was of use, so the picture is made from one.")
+        advice = "; to take another as the reference, name it first" if len(scene.photos) > 2 else ""
+        said = (*said, f"No other frame was of use, so the picture is made from one{advice}.")
     return Read(burst, *_ratio(burst, options, same_ratio), window, only_sheet, said)
 
 
@@ -88,7 +90,7 @@ def _ratio(burst: Burst, options: EnhanceOptions, same_ratio: float | None) -> t
     if same_ratio is not None:
         ratio, source = same_ratio, "same"
     elif isinstance(options.ratio, str):
-        ratio, source = burst.meter(), "auto"
+        ratio, source = meter_scene(burst), "auto"
     else:
         ratio, source = options.ratio, "given"
     return ratio * 2.0**options.ev, source

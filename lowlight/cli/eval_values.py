@@ -1,0 +1,34 @@
+"""From what was typed after `lowlight eval` to what is scored."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from lowlight.core.errors import UsageError
+
+
+def expect_folders(paths: Sequence[Path]) -> None:
+    """Raise `UsageError` for a file to be written into a folder that is not there."""
+    for path in paths:
+        if not path.resolve().parent.is_dir():
+            raise UsageError(f"There is no folder {path.resolve().parent} to write {path.name} into.")
+
+
+def named_weights(
+    context: typer.Context, weights: Sequence[Path] | None, model: str | None, baseline: str | None
+) -> tuple[Path, ...]:
+    """Choose what to score: the command line beats the environment, and only one of the three may be left.
+
+    A shipped model's name is given as a path without a suffix; nothing is the default model, or the baseline.
+    """
+    given = {"weights": weights or None, "model": model, "baseline": baseline}
+    named = {name: value for name, value in given.items() if value is not None}
+    sources = {name: context.get_parameter_source(name) for name in named}
+    typed = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    left = typed or list(named)
+    if len(left) > 1:
+        raise UsageError(f"Only one of {' and '.join(f'--{name}' for name in left)} can be scored at a time.")
+    if not left or left[0] == "baseline":
+        return ()
+    return tuple(weights or ()) if left[0] == "weights" else (Path(model or ""),)
