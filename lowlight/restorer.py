@@ -6,6 +6,7 @@ memory does not grow with the number of tiles, and with the number of frames onl
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,18 +19,18 @@ from lowlight.core.photo import LinearImage, RawFrame
 from lowlight.core.restoration import HierarchicalModel, ModelTraits, Noise, RestorationModel
 from lowlight.ops.blending import BandBlender, Merge, tile_weights
 from lowlight.ops.resize import mean_of_blocks
-from lowlight.ops.tiling import GridRule, TileGrid, dense
+from lowlight.ops.tiling import GridRule, TileGrid, dense, sparse
 from lowlight.raw.bayer import origin_padding, packed_size
 from lowlight.raw.develop import develop, to_linear
-from lowlight.tile_batches import BatchRunner
+from lowlight.tile_batches import BatchRunner, compile_network
 from lowlight.tile_source import RAW_CHANNELS, SRGB_CHANNELS, TileSource, noise_fields
+from lowlight.views import VIEWS, Window, add_to_mean
 
 BAND_ROWS = 256  # rows developed at a time
 # Tiles at a time. Both divide the published tile counts 126 and 54, so that no short last batch picks another kernel.
 BATCH = {"cpu": 3, "cuda": 18, "mps": 6}
 SIZES = ("native", "full", "half")
 Pixels = npt.NDArray[np.uint16]
-Window = tuple[int, int, int, int]  # x, y, width, height in sensor pixels of the visible mosaic
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,12 @@ class RestorerOptions:
     merge: Merge = "idw"
     power: float = 2.0  # of the inverse distance
     strength: float = 1.0  # 1: the network's picture, 0: the developed input
+    ensemble: int | None = None  # views of the scene to average, 1, 2, 4 or 8; None: what the weights recommend
     levels: int = 1  # finest level of a pyramid that is run; from there on the picture is enlarged
     precision: str = "auto"
     batch: int | None = None  # tiles at a time; None: what suits the device
     size: str = "native"  # full, half, or native: what the network gives
+    compile: bool = False  # the network, for long runs on a GPU
 
     def __post_init__(self) -> None:
         """Refuse values that no network can be used with."""
@@ -51,6 +54,8 @@ class RestorerOptions:
             raise UsageError(f"there is no size {self.size!r}; there are {', '.join(SIZES)}")
         if not 0 <= self.strength <= 1:
             raise UsageError(f"the strength is 0 (plain amplification) to 1 (all network), not {self.strength:g}")
+        if self.ensemble not in (None, *VIEWS):
+            raise UsageError(f"an ensemble of {self.ensemble} views cannot be; it takes {', '.join(map(str, VIEWS))}")
         if self.batch is not None and self.batch < 1:
             raise UsageError(f"a batch of {self.batch} tiles cannot be; it takes at least 1")
 
@@ -93,14 +98,25 @@ class Restorer:
                 f"level {self.options.levels} was asked for, and these weights have "
                 + (f"levels 1 to {self.traits.levels}" if self.traits.levels > 1 else "no levels; leave out --levels")
             )
+        self.ensemble = self.options.ensemble or self.traits.ensemble
+        if self.ensemble > 1 and self.traits.upscale == 1:
+            raise UsageError(
+                "these weights give pictures of half the sensor's size, and turned by an odd number of pixels those do "
+                "not fit one another; leave out --ensemble, or take weights of full size"
+            )
+        self.rule = self.options.grid.fitted(self.traits.tile)
         self.batch = self.options.batch or BATCH[self.device.type]
+        self._last: BandBlender | None = None
         network: torch.nn.Module = model
         self.model = network.to(self.device, self.dtype, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        if self.options.compile:
+            compile_network(self.model, self.traits, self.device, self.dtype, self.batch)
 
-    def grid(self, frame: RawFrame) -> TileGrid:
-        """Where the tiles of a frame lie."""
+    def grid(self, frame: RawFrame, *, further: bool = False) -> TileGrid:
+        """Where the tiles of a frame lie, or those of a `further` view of an ensemble."""
         size = packed_size(frame.size, frame.pattern)
-        return TileGrid.cover(*size, self.traits.tile, self.options.grid, self.traits.latent_stride)
+        rule = sparse(self.traits.tile) if further else self.rule
+        return TileGrid.cover(*size, self.traits.tile, rule, self.traits.latent_stride)
 
     def noise(self, frame: RawFrame, generator: torch.Generator, temperature: float = 1.0) -> Noise:
         """Draw what `photo` needs for one hypothesis: a field over the whole frame for each latent.
@@ -111,6 +127,15 @@ class Restorer:
         if not self.traits.latents:
             raise UsageError("this network has no latents, so there is nothing to draw samples of; use other weights")
         return noise_fields(self.traits, self.grid(frame).padded, generator, temperature)
+
+    def upload(self, scene: Burst) -> Burst:
+        """Bring a scene to where it is computed, which may be done ahead and by another thread; here it stays."""
+        return scene
+
+    def start(self, scene: RawFrame | Burst, ratio: float, **how: Any) -> Callable[[], Restored]:
+        """Begin `photo`; what is given waits for its end, and may do so in another thread. Here all is done at once."""
+        restored = self.photo(scene, ratio, **how)
+        return lambda: restored
 
     def photo(
         self,
@@ -128,13 +153,16 @@ class Restorer:
         frames as they are, any other their mean. With a `window` inside the mosaic only the tiles it touches are
         computed, and the picture is that window of what the whole frame would give. With `keep_linear` the linear
         picture is given too. `noise` (see there) moves the latents; without it they are the prior's means. `between`
-        is called before every batch of tiles; what it raises ends the work. Raises `OutputError` where the result is
-        not finite, `MemoryError` where not even one tile fits.
+        is called before every batch of tiles; what it raises ends the work. With an `ensemble` further views of the
+        scene are averaged in, except for hypotheses; theirs is the sparse grid, since averaging hides its seams. Raises
+        `OutputError` where the result is not finite, `MemoryError` where not even one tile fits.
         """
         burst = scene if isinstance(scene, Burst) else Burst.single(scene)
         frame = burst.reference
         window = window or (0, 0, frame.size[1], frame.size[0])
         encoded, batch = self._network_picture(burst, ratio, window, noise, between)
+        if noise is None:
+            batch = self._average_views(encoded, batch, burst, ratio, window, between)
         half = self.options.size == "half" and self.traits.upscale == 2
         linear = self._linear(frame, encoded, half) if keep_linear else None
         matrix = frame.camera_to_srgb if self.traits.output_colour == "camera" else None
@@ -150,25 +178,41 @@ class Restorer:
                 pixels[top : top + BAND_ROWS] = band
         return Restored(pixels, linear, batch)
 
+    def _average_views(
+        self,
+        encoded: Pixels,
+        batch: int,
+        burst: Burst,
+        ratio: float,
+        window: Window,
+        between: Callable[[], None] | None,
+    ) -> int:
+        """Average the other views of the ensemble into the first, in place, and give the smallest batch that fitted."""
+        for number, view in enumerate(VIEWS[self.ensemble][1:], 2):
+            seen = view.window(window, burst.reference.size)
+            turned, fitted = self._network_picture(view.scene(burst), ratio, seen, None, between, further=True)
+            add_to_mean(encoded, view.back(turned), number)
+            batch = min(batch, fitted)
+        return batch
+
     def _network_picture(
-        self, burst: Burst, ratio: float, window: Window, noise: Noise | None, between: Callable[[], None] | None
+        self,
+        burst: Burst,
+        ratio: float,
+        window: Window,
+        noise: Noise | None,
+        between: Callable[[], None] | None,
+        *,
+        further: bool = False,
     ) -> tuple[Pixels, int]:
         """The merged output of a window in the model's colours, and the batch that fitted."""
         traits, u = self.traits, self.traits.upscale
-        rows, cols = _spans(window, origin_padding(burst.reference.pattern), burst.size, u)
-        whole = self.grid(burst.reference)
-        grid = replace(
-            whole,
-            rows=_touching(whole.rows, rows, traits.tile, u),
-            cols=_touching(whole.cols, cols, traits.tile, u),
-        )
+        grid, rows, cols = self.tiles(burst, window, further=further)
         left = u * grid.cols[0]
-        blender = BandBlender(
+        blender = self._blender(
             tuple(u * row for row in grid.rows),
             tuple(u * col - left for col in grid.cols),
             u * (grid.cols[-1] + traits.tile) - left,
-            traits.out_channels,
-            tile_weights(u * traits.tile, self.options.merge, self.options.power, u * traits.halo),
         )
         source = TileSource(burst, ratio, grid, traits, self.options.strength, noise)
         runner = BatchRunner(self.model, self.device, self.dtype, self.batch, between, self.options.levels)
@@ -181,6 +225,23 @@ class Restorer:
                 cut += 0.5
                 picture[start - rows.start : stop - rows.start] = cut.transpose(1, 2, 0)
         return picture, runner.batch
+
+    def tiles(self, burst: Burst, window: Window, *, further: bool = False) -> tuple[TileGrid, range, range]:
+        """The tiles that touch a window, and the rows and columns of the network's picture that show it."""
+        tile, u = self.traits.tile, self.traits.upscale
+        rows, cols = _spans(window, origin_padding(burst.reference.pattern), burst.size, u)
+        whole = self.grid(burst.reference, further=further)
+        touching = replace(whole, rows=_touching(whole.rows, rows, tile, u), cols=_touching(whole.cols, cols, tile, u))
+        return touching, rows, cols
+
+    def _blender(self, rows: tuple[int, ...], cols: tuple[int, ...], width: int) -> BandBlender:
+        """The last one again where it fits: fresh arrays for every photo would scatter the memory of a long run."""
+        if self._last is None or (self._last.rows, self._last.cols, self._last.width) != (rows, cols, width):
+            self._last = None  # one at a time
+            u = self.traits.upscale
+            weights = tile_weights(u * self.traits.tile, self.options.merge, self.options.power, u * self.traits.halo)
+            self._last = BandBlender(rows, cols, width, self.traits.out_channels, weights)
+        return self._last
 
     def _linear(self, frame: RawFrame, encoded: Pixels, half: bool) -> LinearImage:
         pixels = np.empty((*encoded.shape[:2], 3), dtype=np.uint16)  # three channels, of a gray picture too

@@ -22,6 +22,7 @@ from lowlight.cli.eval import evaluate_command
 from lowlight.cli.inspect import inspect
 from lowlight.cli.models import models
 from lowlight.cli.pack import pack
+from lowlight.cli.prepare import prepare_command
 from lowlight.cli.train import train_command
 from lowlight.core.errors import LowlightError
 
@@ -65,6 +66,7 @@ app.command("demo")(demo)
 app.command("eval")(evaluate_command)
 app.command("train")(train_command)
 app.command("pack")(pack)
+app.command("prepare")(prepare_command)
 app.command("cache")(cache_command)
 app.command("check-pairs")(check_pairs_command)
 app.command("bench")(bench)

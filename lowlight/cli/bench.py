@@ -43,10 +43,16 @@ def bench(
         bool,
         typer.Option("--pieces", help="Merging tiles, and PNG beside libpng.", rich_help_panel=WHAT),
     ] = False,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MANIFEST", help="What 16 bits cost on pairs as eval reads them, in dB.", rich_help_panel=WHAT
+        ),
+    ] = None,
     curve: Annotated[
         str | None,
         typer.Option(
-            metavar="megapixels|photos|batch|frames",
+            metavar="megapixels|photos|batch|frames|stride",
             help="Time and memory while one thing grows, instead of all else.",
             rich_help_panel=WHAT,
         ),
@@ -101,6 +107,7 @@ def bench(
         forward=forward,
         train=train,
         pieces=pieces,
+        pairs=pairs,
         curve=curve,
     )
     result = run_benchmark(config, on_row=_show_run)
@@ -140,6 +147,9 @@ _FIGURES = (
     ("patches a second", "patches_per_second", ".2f"),
     ("images a second", "images_per_second", ".3f"),
     ("network busy", "network_busy", "%"),
+    ("tiles", "tiles", ".0f"),
+    ("frames fused", "frames", ".0f"),
+    ("ms on the device", "device_seconds", "ms"),
     ("peak MiB", "peak_mib", ".0f"),
     ("MiB a megapixel", "mib_per_mp", ".1f"),
     ("network, GFLOP/s", "gflops", ".0f"),
@@ -151,6 +161,11 @@ _FIGURES = (
     ("libpng level 6, CPU ms", "libpng_cpu_ms", ".0f"),
     ("PNG faster than libpng", "png_faster", ".1f"),
     ("PNG size of libpng's", "png_size", ".3f"),
+    ("pairs", "pairs", ".0f"),
+    ("PSNR in 32 bits, dB", "psnr_fp32", ".3f"),
+    ("PSNR in 16 bits, dB", "psnr", ".3f"),
+    ("lost, dB", "psnr_lost", ".4f"),
+    ("lost at most, dB", "psnr_lost_most", ".4f"),
     ("times faster", "faster", ".2f"),
     ("times less CPU", "faster_cpu", ".2f"),
     ("of the memory", "memory", ".2f"),

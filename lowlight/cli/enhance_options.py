@@ -188,6 +188,16 @@ Strategy = Annotated[
         rich_help_panel=NETWORK,
     ),
 ]
+Ensemble = Annotated[
+    int | None,
+    typer.Option(
+        metavar="1|2|4|8",
+        envvar="LOWLIGHT_ENSEMBLE",
+        help="Turned views of a photo to average: more are cleaner and slower; 1 is fastest. Default: what the weights "
+        "recommend.",
+        rich_help_panel=NETWORK,
+    ),
+]
 Stride = Annotated[
     int | None,
     typer.Option(envvar="LOWLIGHT_STRIDE", help="Largest step between tiles.", rich_help_panel=NETWORK),
@@ -227,6 +237,15 @@ Jobs = Annotated[
         min=1,
         envvar="LOWLIGHT_JOBS",
         help="Threads that read, and as many that write.",
+        rich_help_panel=NETWORK,
+    ),
+]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        envvar="LOWLIGHT_COMPILE",
+        help="Compile the network first, which takes minutes once; for long runs on a GPU.",
         rich_help_panel=NETWORK,
     ),
 ]

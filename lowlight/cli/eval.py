@@ -8,6 +8,7 @@ import typer
 
 from lowlight.cli.eval_images import ImagesOption, SamplesOption, evaluate_image_weights, refuse_raw_options
 from lowlight.cli.eval_tables import print_problems, print_report, print_reports, with_progress
+from lowlight.cli.eval_values import expect_folders, named_weights
 from lowlight.core.errors import UsageError
 
 ROW_SUFFIXES = (".jsonl", ".csv")
@@ -60,7 +61,8 @@ def evaluate_command(
         str | None,
         typer.Option(
             envvar="LOWLIGHT_SPLIT",
-            help="train, val or test; default all of a manifest, test of a folder, train and val of digits.",
+            help="train, val or test; default all of a manifest, test of a folder, train and val of digits, test and "
+            "val of damaged digits.",
         ),
     ] = None,
     exclude: Annotated[
@@ -137,6 +139,14 @@ def evaluate_command(
         Literal["baseline", "faster1", "faster2", "fastest"],
         typer.Option(envvar="LOWLIGHT_STRATEGY", help="Named grid and merge, from most careful to fastest."),
     ] = "baseline",
+    ensemble: Annotated[
+        int | None,
+        typer.Option(
+            metavar="1|2|4|8",
+            envvar="LOWLIGHT_ENSEMBLE",
+            help="Turned views of a photo to average. Default: what the weights recommend.",
+        ),
+    ] = None,
     merge: Annotated[
         Literal["idw", "feather"] | None,
         typer.Option(envvar="LOWLIGHT_MERGE", help="How overlapping tiles are merged."),
@@ -163,7 +173,8 @@ def evaluate_command(
         typer.Option(
             metavar="DIR",
             envvar="LOWLIGHT_FIGURES",
-            help="Networks on digits: draw latents, manifold, principal components, reconstructions or triples.",
+            help="Networks on digits and faces: draw what fits them, such as latents, samples and edits; several that "
+            "repair digits side by side.",
         ),
     ] = None,
     seed: Annotated[
@@ -192,18 +203,20 @@ def evaluate_command(
     if pictures is not None and (report_folder or rows_files or shard):
         raise UsageError("--report, --rows and --shard are about pairs; --pictures has a table and --json.")
     to_stdout = json_file is not None and str(json_file) == "-"
-    _expect_folders([*([] if json_file is None or to_stdout else [json_file]), *(rows_files or [])])
+    expect_folders([*([] if json_file is None or to_stdout else [json_file]), *(rows_files or [])])
     for path in rows_files or []:
         if path.suffix.lower() not in ROW_SUFFIXES:
             raise UsageError(f"{path} has the suffix {path.suffix!r}; rows are written as {' or '.join(ROW_SUFFIXES)}.")
     from lowlight.core.compute import keep_freed_memory
 
-    named = () if pictures is not None else _named_weights(context, weights, model, baseline)
+    named = () if pictures is not None else named_weights(context, weights, model, baseline)
     if data is not None and named:
         from lowlight.workflows.evaluating.image_models import are_image_weights, expand_patterns
+        from lowlight.workflows.evaluating.together import refuse_several_processes
 
         if are_image_weights(expand_patterns(named)):
             refuse_raw_options(context)
+            refuse_several_processes("networks on pictures")
             keep_freed_memory()
             evaluate_image_weights(
                 expand_patterns(named),
@@ -228,6 +241,7 @@ def evaluate_command(
     from lowlight.workflows.evaluating.methods import EvaluateOptions
     from lowlight.workflows.evaluating.pair_lists import Selection
     from lowlight.workflows.evaluating.picture_folders import evaluate_pictures
+    from lowlight.workflows.evaluating.together import refuse_several_processes
     from lowlight.workflows.sharding import parse_shard
 
     parts = {"stride": stride, "overlap": overlap, "merge": merge, "power": power}
@@ -236,6 +250,7 @@ def evaluate_command(
     tiling = choose_tiling(strategy, **parts)  # type: ignore[arg-type]
     outcome = None
     if pictures is not None:
+        refuse_several_processes("two folders of pictures")
         report: dict[str, Any] = with_progress(lambda tick: evaluate_pictures(*pictures, progress=tick))
         reports: Sequence[dict[str, Any]] = [report]
     else:
@@ -248,6 +263,7 @@ def evaluate_command(
                 protocol=protocol,
                 size=size,
                 tiling=tiling,
+                ensemble=ensemble,
                 precision=precision,
                 device=device,
                 batch=batch,
@@ -267,6 +283,8 @@ def evaluate_command(
         )
         keep_freed_memory()
         outcome = with_progress(lambda tick: run_evaluation(request, tick))
+        if outcome is None:  # another process tells the results of all
+            return
         reports = outcome.reports
         report = reports[0] if len(reports) == 1 else several_reports(reports, outcome.versions)
     if json_file is not None and not to_stdout:
@@ -283,28 +301,3 @@ def evaluate_command(
         print_problems(each)
     if any(each["mean"]["failed"] for each in reports):
         raise typer.Exit(1)
-
-
-def _expect_folders(paths: Sequence[Path]) -> None:
-    for path in paths:
-        if not path.resolve().parent.is_dir():
-            raise UsageError(f"There is no folder {path.resolve().parent} to write {path.name} into.")
-
-
-def _named_weights(
-    context: typer.Context, weights: Sequence[Path] | None, model: str | None, baseline: str | None
-) -> tuple[Path, ...]:
-    """Choose what to score: the command line beats the environment, and only one of the three may be left.
-
-    A shipped model's name is given as a path without a suffix; nothing is the default model, or the baseline.
-    """
-    given = {"weights": weights or None, "model": model, "baseline": baseline}
-    named = {name: value for name, value in given.items() if value is not None}
-    sources = {name: context.get_parameter_source(name) for name in named}
-    typed = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
-    left = typed or list(named)
-    if len(left) > 1:
-        raise UsageError(f"Only one of {' and '.join(f'--{name}' for name in left)} can be scored at a time.")
-    if not left or left[0] == "baseline":
-        return ()
-    return tuple(weights or ()) if left[0] == "weights" else (Path(model or ""),)

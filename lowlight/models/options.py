@@ -22,6 +22,7 @@ class RawModelOptions:
     output_colour: OutputColour = "srgb"  # srgb (thesis), camera: balanced camera colour in LibRaw's curve
     base: BasePicture = "none"  # lowpass: the network's output is added to a coarse picture
     halo: int = 0  # outer packed pixels of a tile to fade out where another tile covers them (thesis: 0)
+    ensemble: int = 1  # turned views of a scene to average when photos are enhanced and scored: 1, 2, 4 or 8
     init: Init = "normal02"
 
     def __post_init__(self) -> None:
@@ -36,6 +37,10 @@ class RawModelOptions:
             )
         if not 0 <= self.halo < TILE_PX // 4:
             raise ConfigError(f"halo is {self.halo}; it is 0 to {TILE_PX // 4 - 1} packed pixels")
+        if self.ensemble not in (1, 2, 4, 8) or (self.ensemble > 1 and self.upscale == 1):
+            raise ConfigError(
+                f"ensemble is {self.ensemble} at upscale {self.upscale}; it is 1, or at upscale 2 also 2, 4 or 8"
+            )
         if self.base != "none" and (self.in_channels, self.out_channels) != (4, 3):
             raise ConfigError("a low-pass base needs packed RAW in (4 channels) and colour out (3)")
         if self.output_colour == "camera" and self.out_channels != 3:
@@ -53,4 +58,5 @@ class RawModelOptions:
             output_colour=self.output_colour,
             base=self.base,
             halo=self.halo,
+            ensemble=self.ensemble,
         )

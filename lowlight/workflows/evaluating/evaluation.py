@@ -5,12 +5,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lowlight.core.errors import UsageError
-from lowlight.workflows.evaluating.evaluate import Progress, Report, evaluate_methods, version_rows
+from lowlight.workflows.evaluating.evaluate import Progress, Report, version_rows
 from lowlight.workflows.evaluating.methods import EvaluateOptions
 from lowlight.workflows.evaluating.pair_lists import Selection, open_pair_list
 from lowlight.workflows.evaluating.previews import PreviewBook
 from lowlight.workflows.evaluating.protocols import find_protocol
 from lowlight.workflows.evaluating.report_page import read_curves, write_page, write_rows
+from lowlight.workflows.evaluating.together import evaluate_together
 from lowlight.workflows.evaluating.weight_lists import WeightsList, expand_weights, with_strategies
 
 
@@ -38,8 +39,11 @@ class Outcome:
     page: Path | None
 
 
-def run_evaluation(request: Request, progress: Progress | None = None) -> Outcome:
-    """Score everything that was asked for, and write rows and page."""
+def run_evaluation(request: Request, progress: Progress | None = None) -> Outcome | None:
+    """Score everything that was asked for, and write rows and page.
+
+    Of several processes that torchrun started the first does so for all; the others give None.
+    """
     options = request.options
     if options.baseline is not None and (request.strategies or request.versions):
         raise UsageError(f"The baseline {options.baseline} has no tiles and no versions; score a network.")
@@ -57,7 +61,9 @@ def run_evaluation(request: Request, progress: Progress | None = None) -> Outcom
     groups = _groups(weights, several, copies)
     curves = read_curves(request.runs, [])  # a wrong folder is said before the work, not after it
     book = PreviewBook(len(pairs.rows)) if request.page else None
-    reports = evaluate_methods(pairs, several, progress, book)
+    reports = evaluate_together(pairs, several, progress, book)
+    if reports is None:
+        return None
     if request.selection.shard is not None:
         for row in (row for report in reports for row in report["rows"]):
             row["shard"] = str(request.selection.shard)

@@ -8,11 +8,13 @@ from typing import Any
 from torch import nn
 
 from lowlight.checkpoint import find_weights, load_weights
+from lowlight.core.compute import choose_device
 from lowlight.core.errors import UsageError
 from lowlight.core.photo import RawFrame
 from lowlight.data.pairs import Pair
+from lowlight.device_restorer import open_restorer
 from lowlight.ops.strategies import Tiling, choose_tiling
-from lowlight.restorer import Restorer, RestorerOptions
+from lowlight.restorer import RestorerOptions
 from lowlight.workflows.evaluating.baselines import WAVELET, WAVELET_METHOD, open_baseline
 from lowlight.workflows.evaluating.clocks import MergeClock, NetworkClock
 from lowlight.workflows.evaluating.oracle import Oracle, require_posterior
@@ -32,6 +34,7 @@ class EvaluateOptions:
     size: Size | None = None  # None: the protocol's
     tiling: Tiling = field(default_factory=choose_tiling)
     strategy: str | None = None  # the tiling's name, where several are compared
+    ensemble: int | None = None  # views to average; None: what the weights recommend
     precision: str = "auto"
     device: str = "auto"
     batch: int | None = None  # tiles at a time; None: what suits the device
@@ -112,11 +115,13 @@ def _network(options: EvaluateOptions, loaded: _Loaded, list_sha256: str | None)
         grid=tiling.grid,
         merge=tiling.merge,
         power=tiling.power,
+        # Posterior reconstructions and unmerged tiles are of one view, and are compared with such.
+        ensemble=1 if options.oracle or find_protocol(options.protocol).tiles else options.ensemble,
         precision=options.precision,
         batch=options.batch,
         size=options.compared_size,
     )
-    restorer = Restorer(loaded.network, how, options.device)
+    restorer = open_restorer(loaded.network, how, choose_device(options.device))
     oracle = Oracle(loaded.network, replace(how, batch=restorer.batch), restorer.device) if options.oracle else None
     settings = {
         "weights": path.name,
@@ -129,9 +134,10 @@ def _network(options: EvaluateOptions, loaded: _Loaded, list_sha256: str | None)
         "objective_options": header.get("trained", {}).get("objective_options"),
         **chosen_on(header, list_sha256),
         "strategy": options.strategy,
-        "grid": {key: value for key, value in asdict(tiling.grid).items() if value is not None},
+        "grid": {key: value for key, value in asdict(restorer.rule).items() if value is not None},
         "merge": tiling.merge,
         "power": tiling.power if tiling.merge == "idw" else None,
+        "ensemble": restorer.ensemble,
         "precision": str(restorer.dtype).removeprefix("torch."),
         "device": str(restorer.device),
         "batch": restorer.batch,
