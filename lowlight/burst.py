@@ -145,12 +145,8 @@ def align(frames: Sequence[RawFrame]) -> Burst:
     bright = amplify(signed.clamp_(min=0), ratio, gains, "wb")
     notes: list[str] = []
     for number, other in enumerate(others, 2):
-        name = _name(other, number)
-        if other.metadata.model != reference.metadata.model:
-            notes.append(
-                f"{name} comes from another camera ({other.metadata.camera or 'unknown'}) than "
-                f"{_name(reference, 1)} ({reference.metadata.camera or 'unknown'})."
-            )
+        name, cameras = _name(other, number), [each.metadata.camera or "unknown" for each in (other, reference)]
+        is_other_camera = other.metadata.model != reference.metadata.model
         signed = pack(other, clip=False)
         gain, doubt = _gain(reference, other, level, _level(signed))
         variance = _noise_variance(signed) * gain**2
@@ -159,9 +155,11 @@ def align(frames: Sequence[RawFrame]) -> Burst:
         if not same_scene(found):
             notes.append(
                 f"{name} was left out: it does not show the scene of {_name(reference, 1)} "
-                f"(correlation {found.correlation:.2f})."
+                f"(correlation {found.correlation:.2f}{f'; another camera, {cameras[0]}' if is_other_camera else ''})."
             )
             continue
+        if is_other_camera:
+            notes.append(f"{name} comes from another camera ({cameras[0]}) than {_name(reference, 1)} ({cameras[1]}).")
         shift = _settled(bright, planes, found.shift)
         trust = agreement(bright, _moved(planes, shift))
         aligned.append(AlignedFrame(other, gain, shift, variance, trust))
