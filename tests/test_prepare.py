@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import Result
 from fusion_material import SMALL_TLESS, write_faces, write_objects
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from lowlight.cli import app
 from lowlight.core.errors import DataError, LowlightError, UsageError
