@@ -1,6 +1,8 @@
 """Weights files explain themselves, and say what is wrong with them in a sentence."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,14 @@ def test_what_was_saved_is_loaded_in_fp16_precision_without_the_encoder(weights:
         assert torch.equal(found[key], tensor.half().float()), key
     assert header["trained"]["steps"] == 7
     assert header["config"]["upscale"] == 2
+
+
+def test_loading_leaves_pytorchs_compiler_alone(weights: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from lowlight.checkpoint import load_weights; "
+        "load_weights(Path(sys.argv[1])); sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(weights)], check=False).returncode == 0
 
 
 def test_the_encoder_and_full_precision_are_kept_on_request(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import RestorationModel
 from lowlight.models import FORMER_NAMES, MODELS, build_model, current_name, model_config
+from lowlight.models.blocks import DoubleConv
 from lowlight.models.macs import count_macs, count_parameters
 from lowlight.workflows.models import list_models
 
@@ -226,6 +227,19 @@ def test_kaiming_keeps_a_signal_in_a_small_network(name: str) -> None:
         restoration = model.restore(numbers((1, 1, 4, 256, 256)))
     assert 0.01 < float(restoration.latents[0].sample.std()) < 10
     assert 0.01 < float(restoration.image.std()) < 10
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_one_kernel_for_convolution_and_activation_gives_what_two_give(dtype: torch.dtype, tolerance: float) -> None:
+    block = DoubleConv(4, 8).to(dtype)
+    x = torch.randn(2, 4, 20, 12, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        apart = block(x)
+    with torch.inference_mode():
+        together = block(x)
+    assert (apart < 0).any()
+    assert (together - apart).abs().max() <= tolerance * apart.abs().max()
+    assert block(x.clone()).requires_grad
 
 
 def test_the_full_networks_run() -> None:

@@ -152,7 +152,9 @@ class SizePenalty(nn.Module):
         super().__init__()
         for index, weights in enumerate(_by_shape(network)):
             vectors = torch.empty(len(weights), len(weights[0]))
-            self.register_buffer(f"vectors{index}", nn.init.normal_(vectors, generator=generator))
+            if not vectors.is_meta:  # see `blocks.initialise`
+                nn.init.normal_(vectors, generator=generator)
+            self.register_buffer(f"vectors{index}", vectors)
         self.register_buffer("started", torch.tensor(False))
         self._running = False  # spares asking the device in every step
 

@@ -64,9 +64,8 @@ class BandBlender:
             self._strip[:, col : col + self.tile] += weights
         self._sum = np.zeros((channels, self.tile, width), dtype=np.float32)
         self._weight = np.zeros((self.tile, width), dtype=np.float32)
-        # What becomes of the two when they move up, the band that is given out, and a clamped tile.
+        # What becomes of the two when they move up; until then it holds the band that is given out. A clamped tile.
         self._next_sum, self._next_weight = np.empty_like(self._sum), np.empty_like(self._weight)
-        self._band = np.empty_like(self._sum)
         self._clamped = np.empty((channels, *weights.shape), dtype=np.float32)
 
     def merge(self, tiles: Iterator[FloatArray]) -> Iterator[tuple[int, FloatArray]]:
@@ -87,7 +86,7 @@ class BandBlender:
             self._weight += self._strip
             last = index + 1 == len(self.rows)
             done = self.tile if last else self.rows[index + 1] - row
-            yield row, np.divide(self._sum[:, :done], self._weight[:done], out=self._band[:, :done])
+            yield row, np.divide(self._sum[:, :done], self._weight[:done], out=self._next_sum[:, :done])
             if not last:
                 self._advance(done)
 
