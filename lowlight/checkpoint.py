@@ -25,6 +25,8 @@ FORMAT = 1
 HEADER_KEY = "lowlight"
 DEFAULT_WEIGHTS = "sid-net-slim"
 POSTERIOR = "encoder."  # parameters that only training needs
+BEST, LAST = "best.safetensors", "last.safetensors"  # of a run's folder
+RUN_FILES = (BEST, LAST, "weights.safetensors")  # which of them stands for a run; the last is of an earlier version
 
 
 def save_weights(
@@ -128,11 +130,23 @@ def _misfit(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> str | None:
     return f"tensor {extra[0]} is one too many" if extra else None
 
 
+def weights_file(path: Path) -> Path:
+    """Give the weights of a run's folder, its best where there are several; a file is taken as it is."""
+    if not path.is_dir():
+        return path
+    for name in RUN_FILES:
+        if (path / name).is_file():
+            return path / name
+    raise WeightsError(f"there is no weights file in {path}; expected {' or '.join(RUN_FILES[:2])}")
+
+
 def find_weights(named: str | Path | None) -> Path:
-    """Find weights: a path is taken as it is, a name is looked up among the shipped ones, None is the default.
+    """Find weights: a file as it is, of a run's folder the best, a name among the shipped ones, the default for None.
 
     Shipped weights lie in the installed package, or in the checkout beside it.
     """
+    if isinstance(named, Path) and named.is_dir():
+        return weights_file(named)
     if named is not None and (Path(named).is_file() or Path(named).suffix):
         return Path(named)
     name = f"{named or DEFAULT_WEIGHTS}.safetensors"
@@ -174,4 +188,5 @@ __all__ = [
     "read_header",
     "save_state",
     "save_weights",
+    "weights_file",
 ]

@@ -183,6 +183,13 @@ def test_weights_are_found_by_path_then_in_the_package_then_beside_it(
     named.touch()
     assert find_weights(named) == named
     assert find_weights("missing.safetensors") == Path("missing.safetensors")
+    run = tmp_path / "run"
+    run.mkdir()
+    with pytest.raises(WeightsError, match=r"no weights file in .*run; expected best.safetensors or last.safetensors"):
+        find_weights(run)
+    for name in ("last.safetensors", "best.safetensors"):
+        (run / name).touch()
+        assert find_weights(run) == run / name
     with pytest.raises(WeightsError, match=f"'pix2pix'; shipped are {checkpoint.DEFAULT_WEIGHTS}"):
         find_weights("pix2pix")
 

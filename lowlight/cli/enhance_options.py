@@ -174,7 +174,7 @@ Levels = Annotated[
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option(envvar="LOWLIGHT_WEIGHTS", help="A weights file.", rich_help_panel=NETWORK),
+    typer.Option(envvar="LOWLIGHT_WEIGHTS", help="A weights file, or the folder of a run.", rich_help_panel=NETWORK),
 ]
 Model = Annotated[
     str | None,

@@ -31,7 +31,7 @@ def evaluate_command(
             metavar="FILE",
             envvar="LOWLIGHT_WEIGHTS",
             help="Weights file to score; repeat it to compare several. The files of a quoted pattern are versions of "
-            "one model. Of networks on digits a run's folder will do.",
+            "one model. A run's folder stands for its best.",
         ),
     ] = None,
     model: Annotated[

@@ -9,7 +9,7 @@ import typer
 
 def models(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="A weights file whose header is printed.")
+        Path | None, typer.Argument(metavar="[FILE]", help="A weights file, or a run's folder; its header is printed.")
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", envvar="LOWLIGHT_JSON", help="Print JSON instead of a table.")
@@ -17,9 +17,9 @@ def models(
 ) -> None:
     """List the models with their parameters and multiply-accumulates, or print a weights FILE's header."""
     if file is not None:
-        from lowlight.checkpoint import read_header
+        from lowlight.checkpoint import read_header, weights_file
 
-        header = read_header(file)
+        header = read_header(weights_file(file))
         _print_json(header) if as_json else _print_header(file, header)
         return
     from lowlight.workflows.models import list_models

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lowlight.checkpoint import load_weights, read_header
+from lowlight.checkpoint import LAST, RUN_FILES, load_weights, read_header, weights_file
 from lowlight.core.compute import choose_device
 from lowlight.core.config import from_dict
 from lowlight.core.errors import OutputError, UsageError, WeightsError
@@ -21,12 +21,10 @@ from lowlight.report.tables import Table
 from lowlight.workflows.evaluating.pair_lists import file_sha256
 from lowlight.workflows.evaluating.repair_figures import Compared
 from lowlight.workflows.evaluating.scorers import Figure, Scorer, find_scorer
-from lowlight.workflows.training.weights_files import BEST, EPOCH, LAST
+from lowlight.workflows.training.weights_files import EPOCH
 from lowlight.writers import WriterOptions, write_picture
 from lowlight.writers.atomic import replacing
 
-# What a run's folder is scored by, the first that is there; the last one is that of an earlier version.
-RUN_FILES = (BEST, LAST, "weights.safetensors")
 FORMER_DATASET = "digits"  # of files that do not name theirs
 
 
@@ -197,16 +195,6 @@ def _checked(splits: Sequence[str], scorer: Scorer) -> Sequence[str]:
             *names, last = (name.replace("validation", "val") for name in known)
             raise UsageError(f"there is no split {split!r} of these pictures; there are {', '.join(names)} and {last}")
     return splits
-
-
-def weights_file(path: Path) -> Path:
-    """Give the weights of a run's folder, its best where there are several; a file is taken as it is."""
-    if not path.is_dir():
-        return path
-    for name in RUN_FILES:
-        if (path / name).is_file():
-            return path / name
-    raise WeightsError(f"there is no weights file in {path}; expected {' or '.join(RUN_FILES[:2])}")
 
 
 def _kind(path: Path) -> str | None:

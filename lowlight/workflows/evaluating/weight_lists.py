@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lowlight.checkpoint import find_weights, read_header
-from lowlight.core.errors import UsageError, WeightsError
+from lowlight.checkpoint import find_weights, read_header, weights_file
+from lowlight.core.errors import WeightsError
 from lowlight.ops.strategies import STRATEGIES, choose_tiling
 from lowlight.workflows.evaluating.methods import EvaluateOptions
 
@@ -42,7 +42,7 @@ def expand_weights(named: Sequence[Path], *, versions: bool = False) -> WeightsL
 
 def _matches(name: Path) -> list[Path]:
     if name.is_dir():
-        raise UsageError(f"{name} is a folder; name its files, such as --weights '{name / '*.safetensors'}'")
+        return [weights_file(name)]
     if not glob.has_magic(str(name)) or name.is_file():
         return [name]
     matches = sorted(Path(found) for found in glob.glob(str(name), recursive=True))

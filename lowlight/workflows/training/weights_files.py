@@ -17,7 +17,6 @@ from lowlight.workflows.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
-BEST, LAST = "best.safetensors", "last.safetensors"
 EPOCH = re.compile(r"epoch-(\d+)\.safetensors")
 
 
