@@ -221,8 +221,10 @@ def test_weights_of_one_pattern_or_one_model_are_versions(tmp_path: Path) -> Non
     assert by_model.groups == {"sid-net, l1": (0, 1), "sid-net, cvae": (2, 3)}
     with pytest.raises(WeightsError, match="no file"):
         expand_weights([tmp_path / "none-*.safetensors"])
-    with pytest.raises(UsageError, match="folder"):
+    with pytest.raises(WeightsError, match="no weights file in"):
         expand_weights([tmp_path])
+    best = make_weights(tmp_path / "a" / "best.safetensors", 1)
+    assert expand_weights([tmp_path / "a"]).files == (best,)
 
 
 def test_the_posterior_is_seen_and_must_be_there(sid_manifest: Path, weights: Path, tmp_path: Path) -> None:
