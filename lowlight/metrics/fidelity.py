@@ -1,7 +1,8 @@
 """How close a picture is to its reference: PSNR, SSIM and the mean absolute error.
 
 Pictures are tensors `[C, H, W]`, encoded, in [0, 1], of any floating type and on any device. Everything is
-computed in float64, a band of one channel at a time: a large picture needs little memory beside itself.
+computed in float64, a band at a time, of one channel or of many small ones: a large picture needs little memory beside
+itself.
 """
 
 import math
@@ -15,6 +16,7 @@ SSIM_SIGMA_PX = 1.5
 SSIM_RADIUS_PX = 5  # 11 taps: the window of the SSIM paper
 SSIM_K1, SSIM_K2 = 0.01, 0.03
 BAND_ROWS = 64  # small enough for the intermediate values of a band to stay in the cache
+BAND_VALUES = 1 << 17  # up to which channels are taken together
 
 
 def psnr(picture: Tensor, reference: Tensor) -> float:
@@ -47,16 +49,19 @@ def ssim(picture: Tensor, reference: Tensor) -> float | None:
 
 
 def _bands(picture: Tensor, reference: Tensor, halo: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield both as float64 bands `[n + halo, W]` of one channel; bands start n rows apart."""
+    """Yield both as float64 bands `[c, n + halo, W]` of a few channels; bands start n rows apart."""
     if picture.shape != reference.shape:
         raise DataError(
             f"a picture of {_size(picture)} cannot be compared with a reference of {_size(reference)}; "
             "both must have the same size and channels"
         )
-    for a, b in zip(picture, reference, strict=True):
-        for top in range(0, a.shape[0] - halo, BAND_ROWS):
+    channels, height, width = picture.shape
+    together = max(BAND_VALUES // (min(height, BAND_ROWS + halo) * width), 1)
+    for first in range(0, channels, together):
+        a, b = picture[first : first + together], reference[first : first + together]
+        for top in range(0, height - halo, BAND_ROWS):
             rows = slice(top, top + BAND_ROWS + halo)
-            yield a[rows].double(), b[rows].double()
+            yield a[:, rows].double(), b[:, rows].double()
 
 
 def _size(picture: Tensor) -> str:
@@ -72,8 +77,8 @@ def _gaussian_taps() -> list[float]:
 
 
 def _blur(band: Tensor, taps: list[float]) -> Tensor:
-    """Separable Gaussian over both axes, only where the window fits."""
-    for axis in (0, 1):
+    """Separable Gaussian along rows and columns, only where the window fits."""
+    for axis in (-2, -1):
         inner = band.shape[axis] - 2 * SSIM_RADIUS_PX
         blurred = band.narrow(axis, SSIM_RADIUS_PX, inner) * taps[0]
         for offset, tap in enumerate(taps[1:], start=1):
