@@ -145,7 +145,7 @@ def find_weights(named: str | Path | None) -> Path:
 
     Shipped weights lie in the installed package, or in the checkout beside it.
     """
-    if isinstance(named, Path) and named.is_dir():
+    if isinstance(named, Path) and named.is_dir():  # not a model's name, which some folder may bear too
         return weights_file(named)
     if named is not None and (Path(named).is_file() or Path(named).suffix):
         return Path(named)

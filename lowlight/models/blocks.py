@@ -24,6 +24,7 @@ def _fused_convolution() -> Callable[..., Tensor] | None:
     """Find the convolution with an activation in one kernel, of oneDNN; None where this PyTorch has none."""
     if platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None
+    # PyTorch's own compiler emits it, but it is no public function, so it may be gone one day.
     fused: Callable[..., Tensor] | None = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
     return fused
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lowlight.checkpoint import load_weights
+from lowlight.checkpoint import load_weights, weights_file
 from lowlight.core.config import from_dict, to_dict
 from lowlight.core.errors import ConfigError, DataError
 from lowlight.data import DATASETS, Source
@@ -84,8 +84,8 @@ def _fit_to_objective(model: nn.Module, config: TrainConfig) -> nn.Module:
 
 
 def _start_from(model: nn.Module, options: Any, path: Path) -> None:
-    """Take the weights of a file into a fresh network; an encoder the file lacks stays as it was drawn."""
-    other, header = load_weights(path)
+    """Take the weights of a file, or a run's, into a fresh network; an encoder they lack stays as it was drawn."""
+    other, header = load_weights(weights_file(path))
     theirs = model_config(current_name(header["model"]) or "", header["config"])
     if type(theirs) is not type(options):
         raise ConfigError(f"{path} is for model {header['model']}, another network than this run's")
