@@ -18,11 +18,9 @@ from lowlight.ops.exposure import METER_BAND, METER_BLOCK_PX, amplify, block_mea
 from lowlight.ops.registration import (
     MIN_CONFIDENCE,
     Registration,
-    margin_px,
     register,
-    resample,
-    shifted,
 )
+from lowlight.ops.resampling import margin_px, resample, shifted
 from lowlight.raw.bayer import pack, packed_size
 
 MIN_CORRELATION = 0.5  # of block means, for two frames with a clear peak to show one scene

@@ -22,7 +22,7 @@ from lowlight.tile_batches import BatchRunner, require_finite
 from lowlight.tile_source import TileSource
 from lowlight.views import VIEWS, Window
 
-BATCHES = (18, 9, 6, 3, 2, 1)  # that divide the published tile counts
+BATCHES = (126, 63, 54, 27, 18, 9, 6, 3, 2, 1)  # that divide the published tile counts, or are one
 SHARE_OF_FREE = 0.5  # of the device's free memory, for the tiles of a batch; pictures need the rest
 BAND_ROWS = 1024  # rows developed at a time: large steps, and yet no second picture in 32-bit floats
 
@@ -170,7 +170,7 @@ class DeviceRestorer(Restorer):
         source = TileSource(burst, ratio, grid, traits, self.options.strength, noise, self.device)
         runner = BatchRunner(self.model, self.device, self.dtype, self.batch, between, self.options.levels, stay=True)
         merged = merge_tensors(
-            runner.images(source.tiles(), self.options.strength),
+            runner.stacks(source.stacks(self.batch, self.dtype), self.options.strength),
             tuple(u * row - top for row in grid.rows),
             tuple(u * col - left for col in grid.cols),
             (u * (grid.rows[-1] + traits.tile) - top, u * (grid.cols[-1] + traits.tile) - left),

@@ -28,6 +28,21 @@ class TileInput(NamedTuple):
     noise: Noise | None = None
 
 
+class TileStack(NamedTuple):
+    """What whole rows of tiles need, as `TileInput` with all tiles along the first axis, row by row."""
+
+    frames: Tensor
+    base: Tensor | None
+    developed: Tensor | None
+    noise: Noise | None = None
+
+    def part(self, start: int, stop: int) -> "TileStack":
+        """Some of the tiles."""
+        base, developed = (None if each is None else each[start:stop] for each in (self.base, self.developed))
+        noise = None if self.noise is None else tuple(each[start:stop] for each in self.noise)
+        return TileStack(self.frames[start:stop], base, developed, noise)
+
+
 class BatchRunner:
     """Runs tiles through the network in batches; halves the batch where memory runs out.
 
@@ -67,32 +82,47 @@ class BatchRunner:
         if waiting:
             yield from self._forward(waiting, strength)
 
+    def stacks(self, stacks: Iterator[TileStack], strength: float) -> Iterator[Tensor]:
+        """Outputs `[B, C', ut, ut]` of stacks of tiles, float32, where they belong."""
+        for stack in stacks:
+            parts: list[Tensor] = []
+            done, count = 0, len(stack.frames)
+            while done < count:
+                now = stack.part(done, done + self.batch)
+                if (out := self._output(now, strength)) is not None:
+                    parts.append(out)
+                    done += len(now.frames)
+            yield parts[0] if len(parts) == 1 else torch.cat(parts)
+
     def _forward(self, items: list[TileInput], strength: float) -> Iterator[Tensor]:
         while items:
             now = items[: self.batch]
-            if self.between:
-                self.between()
-            if strength == 0:  # nothing of the network would be seen
-                yield from (item.developed for item in now if item.developed is not None)
+            if (out := self._output(_stacked(now, strength), strength)) is not None:
+                yield from out
                 items = items[len(now) :]
-                continue
-            out = self._restore_if_it_fits(now)
-            if out is None:
-                self._use_less_memory()
-                continue
-            self.total = self.total + out.sum()
-            if not self.stay:
-                require_finite(self.total, self.dtype)
-            for image, item in zip(out, now, strict=True):
-                if item.developed is not None:
-                    image = torch.lerp(item.developed, image.clamp(0, 1), strength)
-                yield image
-            items = items[len(now) :]
 
-    def _restore_if_it_fits(self, items: list[TileInput]) -> Tensor | None:
+    def _output(self, stack: TileStack, strength: float) -> Tensor | None:
+        """What the tiles of one batch become; None where memory ran out, and fewer are to be tried."""
+        if self.between:
+            self.between()
+        if strength == 0:  # nothing of the network would be seen
+            assert stack.developed is not None
+            return stack.developed
+        out = self._restore_if_it_fits(stack)
+        if out is None:
+            self._use_less_memory()
+            return None
+        self.total = self.total + out.sum()
+        if not self.stay:
+            require_finite(self.total, self.dtype)
+        if stack.developed is not None:
+            out = torch.lerp(stack.developed, out.clamp(0, 1), strength)
+        return out
+
+    def _restore_if_it_fits(self, stack: TileStack) -> Tensor | None:
         """Output of one batch, None where memory ran out; by then the error, which holds on to memory, is gone."""
         try:
-            return self._restore(items)
+            return self._restore(stack)
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
@@ -106,19 +136,30 @@ class BatchRunner:
             torch.cuda.empty_cache()
 
     @torch.inference_mode()
-    def _restore(self, items: list[TileInput]) -> Tensor:
-        frames = torch.cat([item.frames for item in items])
-        frames = frames.to(self.device, self.dtype, memory_format=torch.channels_last)
-        frames = frames.view(len(items), -1, *frames.shape[1:])
-        drawn = [item.noise for item in items if item.noise is not None]
+    def _restore(self, stack: TileStack) -> Tensor:
+        count, members = stack.frames.shape[:2]
+        frames = stack.frames.flatten(0, 1).to(self.device, self.dtype, memory_format=torch.channels_last)
         given: dict[str, Any] = {"levels": self.levels} if self.levels > 1 else {}
-        if drawn:
-            given["noise"] = tuple(torch.stack(each).to(self.device, self.dtype) for each in zip(*drawn, strict=True))
+        if stack.noise is not None:
+            given["noise"] = tuple(each.to(self.device, self.dtype) for each in stack.noise)
         # The base keeps full precision: what is added to it is small.
-        image: Tensor = self.model.restore(frames, **given).image.float()  # type: ignore[operator]
-        if items[0].base is not None:
-            image = image + torch.stack([item.base for item in items if item.base is not None]).to(self.device)
+        image: Tensor = self.model.restore(frames.view(count, members, *frames.shape[1:]), **given).image.float()  # type: ignore[operator]
+        if stack.base is not None:
+            image = image + stack.base.to(self.device)
         return image.to(self.home).contiguous()
+
+
+def _stacked(items: list[TileInput], strength: float) -> TileStack:
+    """Tiles one behind the other; of what is only developed nothing else is copied."""
+    developed = [item.developed for item in items if item.developed is not None]
+    mixed = torch.stack(developed) if developed else None
+    if strength == 0:
+        return TileStack(items[0].frames[None], None, mixed)
+    base = [item.base for item in items if item.base is not None]
+    drawn = [item.noise for item in items if item.noise is not None]
+    noise = tuple(torch.stack(each) for each in zip(*drawn, strict=True)) if drawn else None
+    frames = torch.stack([item.frames for item in items])
+    return TileStack(frames, torch.stack(base) if base else None, mixed, noise)
 
 
 def require_finite(total: Tensor, dtype: torch.dtype) -> None:

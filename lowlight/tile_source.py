@@ -22,7 +22,7 @@ from lowlight.ops.exposure import (
     packed_to_rgb,
 )
 from lowlight.ops.tiling import TileGrid
-from lowlight.tile_batches import TileInput
+from lowlight.tile_batches import TileInput, TileStack
 
 RAW_CHANNELS, SRGB_CHANNELS = 4, 3  # a network reads packed RAW, or dark sRGB at packed size (thesis, task 2)
 
@@ -73,27 +73,79 @@ class TileSource:
         """Every tile in row-major order."""
         tile, u = self.grid.tile, self.traits.upscale
         for row in self.grid.rows:
-            bands = [self._seen(self._padded(packed)) for packed in self._packed_rows(row)]
+            bands = [self._seen(self._padded(packed, tile)) for packed in self._packed_rows(row, row + tile)]
             mixed = self._developed(row) if self.strength < 1 else None
             for col in self.grid.cols:
                 cut = torch.stack([band[:, :, col : col + tile] for band in bands])
                 developed = None if mixed is None else mixed[:, :, u * col : u * (col + tile)]
                 yield TileInput(cut, self._base(row, col), developed, self._noise(row, col))
 
-    def _packed_rows(self, row: int) -> Iterator[Tensor]:
-        """Rows of each frame for a network of sets, of their mean for any other."""
-        stop = min(row + self.grid.tile, self.grid.height)
+    def stacks(self, tiles: int, dtype: torch.dtype) -> Iterator[TileStack]:
+        """The same by whole rows of tiles, at least one, and as many as make at most `tiles`; frames as `dtype`.
+
+        For devices that like few large steps: a tile by itself costs a dozen small ones.
+        """
+        tile, u = self.grid.tile, self.traits.upscale
+        side = torch.arange(tile, device=self.device)
+        cols = torch.tensor(self.grid.cols, device=self.device)[:, None] + side
+        fine = (u * cols[:, :1] + torch.arange(u * tile, device=self.device)).flatten()
+        across = self._across() if self.coarse is not None else None
+        together = max(tiles // len(self.grid.cols), 1)
+        for first in range(0, len(self.grid.rows), together):
+            starts = self.grid.rows[first : first + together]
+            height = starts[-1] + tile - starts[0]
+            packed = self._packed_rows(starts[0], starts[0] + height)
+            band = torch.stack([self._seen(self._padded(each, height)).to(dtype) for each in packed])
+            rows = torch.tensor(starts, device=self.device)[:, None] - starts[0] + side
+            # Channels last, as networks read them: one copy for all tiles.
+            cut = band.permute(2, 3, 0, 1).contiguous()[rows[:, None, :, None], cols[None, :, None, :]]
+            frames = cut.flatten(0, 1).permute(0, 3, 4, 1, 2)
+            base = developed = None
+            if across is not None:
+                base = self._apart(torch.stack([self._down(row) @ across for row in starts]), fine)
+            if self.strength < 1:
+                developed = self._apart(torch.stack([self._developed(row) for row in starts]), fine)
+            yield TileStack(frames, base, developed, self._noise_of(starts))
+
+    def _apart(self, bands: Tensor, fine: Tensor) -> Tensor:
+        """Rows of tiles `[R, C', ut, width]` cut into tiles, `[R * cols, C', ut, ut]`; they may overlap."""
+        side = bands.shape[2]
+        cut = bands.index_select(3, fine).unflatten(3, (-1, side))  # type: ignore[no-untyped-call]
+        tiles: Tensor = cut.permute(0, 3, 1, 2, 4).flatten(0, 1)
+        return tiles
+
+    def _down(self, row: int) -> Tensor:
+        """The coarse picture stretched along the rows of a row of tiles, `[C', ut, wb]`."""
+        assert self.coarse is not None
+        weights, blocks = self._interpolation(self.coarse.shape[1], row)
+        return weights @ self.coarse[:, blocks]
+
+    def _across(self) -> Tensor:
+        """The matrix that stretches the coarse picture's rows over the padded width, `[wb, u * width]`."""
+        assert self.coarse is not None
+        width = self.grid.padded[1]
+        return interpolation(self.coarse.shape[2], 0, width, self.traits.upscale, BASE_BLOCK_PX, self.device).T
+
+    def _noise_of(self, starts: tuple[int, ...]) -> Noise | None:
+        if self.noise is None:
+            return None
+        drawn = [self._noise(row, col) or () for row in starts for col in self.grid.cols]
+        return tuple(torch.stack(each) for each in zip(*drawn, strict=True))
+
+    def _packed_rows(self, start: int, stop: int) -> Iterator[Tensor]:
+        """Rows of each frame for a network of sets, of their mean for any other; fewer at the frame's end."""
+        stop = min(stop, self.grid.height)
         if self.traits.max_frames > 1:
-            yield from (self.burst.member(n, row, stop).to(self.device) for n in range(len(self.burst.frames)))
+            yield from (self.burst.member(n, start, stop).to(self.device) for n in range(len(self.burst.frames)))
         else:
-            yield self._average(row, stop)
+            yield self._average(start, stop)
 
     def _average(self, start: int, stop: int) -> Tensor:
         return self.burst.average(start, stop).to(self.device)
 
-    def _padded(self, packed: Tensor) -> Tensor:
-        """A row of tiles, mirrored below and right as far as its tiles reach over the frame."""
-        height, width = self.grid.tile, self.grid.padded[1]
+    def _padded(self, packed: Tensor, height: int) -> Tensor:
+        """Rows of tiles, mirrored below and right as far as tiles reach over the frame."""
+        width = self.grid.padded[1]
         if packed.shape[1] < height or packed.shape[2] < width:
             return _reflect_to(packed, height, width)
         return packed

@@ -38,6 +38,7 @@ from lowlight.workflows.benchmarking.material import (
 from lowlight.workflows.benchmarking.plain import plain_photo
 from lowlight.workflows.benchmarking.processes import run_task
 from lowlight.workflows.benchmarking.stages import POINTS, StageClock, _owner, staged
+from lowlight.workflows.benchmarking.tasks import fed_task
 from lowlight.workflows.enhancing.enhance import EnhanceOptions, enhance_files
 from lowlight.workflows.enhancing.inputs import Photo
 from lowlight.writers import write_picture
@@ -244,6 +245,14 @@ def test_a_profile_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> 
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err == "lowlight: 4.00 s, of which read 0.50 s (12.5 %), network 3.00 s (75.0 %)\n"
+
+
+def test_frames_are_fed_from_memory(tiny_weights: Path, frame: Path) -> None:
+    values = fed_task(str(frame), str(tiny_weights), "cpu", "fp32", "fastest", 5, 2)
+    assert values["photos"] == 5 and values["images_per_second"] > 0
+    assert values["network_busy"] is None and values["device_seconds"] is None  # a CPU has no clock of its own
+    with pytest.raises(UsageError, match="--photos"):
+        BenchConfig(fed=True)
 
 
 @pytest.mark.slow

@@ -25,7 +25,8 @@ from lowlight.data.sid import burst_of
 from lowlight.data.synthetic import SyntheticConfig, SyntheticSource, make_pairs
 from lowlight.ops.color import decode
 from lowlight.ops.exposure import amplify, lowpass_base
-from lowlight.ops.registration import register, shifted
+from lowlight.ops.registration import register
+from lowlight.ops.resampling import shifted
 from lowlight.raw.bayer import pack
 from lowlight.workflows.pairing.cache_pairs import CacheOptions, cache_pairs
 

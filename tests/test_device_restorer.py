@@ -157,7 +157,9 @@ def test_a_picture_that_the_device_cannot_hold_is_put_together_on_the_cpu(
     np.testing.assert_array_equal(restorer.photo(night(), 60.0).pixels, expected.pixels)
 
 
-@pytest.mark.parametrize(("free_mib", "batch"), [(140_000, 18), (2160, 18), (2159, 9), (800, 6), (130, 1), (10, 1)])
+@pytest.mark.parametrize(
+    ("free_mib", "batch"), [(140_000, 126), (7559, 54), (2160, 18), (2159, 9), (800, 6), (130, 1), (10, 1)]
+)
 def test_the_batch_follows_the_free_memory(free_mib: int, batch: int) -> None:
     assert batch_that_fits(free_mib << 20, 60 << 20) == batch
 

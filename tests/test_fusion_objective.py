@@ -51,10 +51,11 @@ def divergences(model: FusionVae, given: Batch) -> Tensor:
 
 
 def test_beta_rises_from_next_to_nothing_to_one() -> None:
-    assert warm_up(0.0, 0.3) == 1e-4 and warm_up(1.0, 0.3) == 1.0
-    assert warm_up(0.15, 0.3) == pytest.approx((0.15 - 1e-4) / 0.3)
-    assert warm_up(0.3 + 1e-4, 0.3) == pytest.approx(1.0) and warm_up(0.0, 0.0) == 1.0
-    values = [warm_up(step / 100, 0.3) for step in range(101)]
+    assert float(warm_up(0.0, 0.3)) == pytest.approx(1e-4) and float(warm_up(1.0, 0.3)) == 1.0
+    assert float(warm_up(0.15, 0.3)) == pytest.approx((0.15 - 1e-4) / 0.3)
+    assert float(warm_up(0.3 + 1e-4, 0.3)) == pytest.approx(1.0) and float(warm_up(0.0, 0.0)) == 1.0
+    assert warm_up(torch.tensor(0.15), 0.3) == warm_up(0.15, 0.3)
+    values = [float(warm_up(step / 100, 0.3)) for step in range(101)]
     assert values == sorted(values)
 
 

@@ -18,14 +18,11 @@ from lowlight.ops.exposure import amplify, choose_ratio
 from lowlight.ops.registration import (
     MIN_CONFIDENCE,
     correlation,
-    margin_px,
-    mirrored,
     overlap_cuts,
     phase_peak,
     register,
-    resample,
-    shifted,
 )
+from lowlight.ops.resampling import margin_px, mirrored, resample, resample_each, shifted
 from lowlight.raw.bayer import pack
 from lowlight.raw.read import read_raw
 
@@ -99,6 +96,15 @@ def test_hot_pixels_do_not_hold_the_frame() -> None:
 def test_frames_of_different_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="laid on one another"):
         register(torch.rand(4, 32, 32), torch.rand(4, 32, 34))
+
+
+def test_each_picture_of_a_batch_is_moved_by_its_own_shift() -> None:
+    pictures = torch.rand(4, 3, 30, 41, generator=torch.Generator().manual_seed(0))
+    shifts = torch.tensor([[0.0, 0.0], [1.3, -2.6], [-3.0, 5.0], [0.5, 40.2]])
+    moved = resample_each(pictures, shifts)
+    for picture, shift, found in zip(pictures, shifts.tolist(), moved, strict=True):
+        torch.testing.assert_close(found, resample(picture, (shift[0], shift[1])), atol=2e-5, rtol=0)
+    assert torch.equal(moved[0], pictures[0]) and torch.equal(moved[2], resample(pictures[2], (-3.0, 5.0)))
 
 
 @given(st.integers(-9, 9), st.integers(-9, 9))

@@ -39,6 +39,10 @@ def bench(
         typer.Option("--train", help="Training steps, plain 32-bit and ours.", rich_help_panel=WHAT),
     ] = False,
     photos: Annotated[int, typer.Option(min=0, metavar="N", help="A folder of N photos.", rich_help_panel=WHAT)] = 0,
+    fed: Annotated[
+        bool,
+        typer.Option("--fed", help="The N photos from memory to memory too, without files.", rich_help_panel=WHAT),
+    ] = False,
     pieces: Annotated[
         bool,
         typer.Option("--pieces", help="Merging tiles, and PNG beside libpng.", rich_help_panel=WHAT),
@@ -66,6 +70,12 @@ def bench(
             rich_help_panel=HOW,
         ),
     ] = "baseline",
+    jobs: Annotated[
+        int,
+        typer.Option(
+            min=1, envvar="LOWLIGHT_JOBS", help="Reading and writing threads of the folder.", rich_help_panel=HOW
+        ),
+    ] = 1,
     batch: Annotated[
         int | None, typer.Option(min=1, envvar="LOWLIGHT_BATCH", help="Tiles at a time.", rich_help_panel=HOW)
     ] = None,
@@ -103,6 +113,8 @@ def bench(
         threads=threads,
         repeat=repeat,
         photos=photos,
+        fed=fed,
+        jobs=jobs,
         plain=plain,
         forward=forward,
         train=train,

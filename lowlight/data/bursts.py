@@ -11,7 +11,7 @@ from lowlight.core.photo import RGGB
 from lowlight.core.restoration import ModelTraits
 from lowlight.data.noise import BLACK_DN, WHITE_DN, NoiseConfig, Sensor, expose_again, uniform
 from lowlight.ops.exposure import RATIO_RANGE
-from lowlight.ops.registration import FILTER_PX, resample
+from lowlight.ops.resampling import FILTER_PX, resample, resample_each
 from lowlight.raw.bayer import normalise, pack_mosaic, plane_offsets
 
 
@@ -71,20 +71,43 @@ def burst_margin(shake_px: float, shake_left_px: float) -> int:
 
 
 def expose_burst(
-    raw: Tensor, light: BurstLight, sensor: Sensor, config: NoiseConfig, generator: Generator, margin: int
+    raw: Tensor,
+    light: BurstLight,
+    sensor: Sensor,
+    config: NoiseConfig,
+    generator: Generator,
+    margin: int,
+    *,
+    clip: bool = True,
 ) -> Tensor:
     """Read frames of unbalanced camera light with one sensor each item; packed and aligned, `[B, K, 4, h, w]`.
 
     `raw [B, 3, H, W]` is linear light, 1 = saturation of an undarkened frame, and has `margin` packed pixels to
-    spare on every side. Noise is independent from frame to frame; the sensor's fixed pattern is the same.
+    spare on every side. Noise is independent from frame to frame; the sensor's fixed pattern is the same. With `clip`
+    values below black become 0; without, noise keeps its sign.
     """
     frames, pattern = [], None
     for index in range(light.ratio.shape[1]):
-        moved = _each_resampled(raw, -2 * light.shift[:, index])  # a packed pixel is two of the sensor's
+        # The first frame is the one that stays; a packed pixel is two of the sensor's.
+        moved = _each_resampled(raw, -2 * light.shift[:, index]).clamp_(min=0) if index else raw
         mosaic = mosaic_of(moved) / light.ratio[:, index, None, None]
         reading, pattern = expose_again(mosaic, sensor, config, generator, pattern)
-        frames.append(_inner(_each_resampled(pack_reading(reading), light.undone[:, index]), margin))
-    return torch.stack(frames, 1)
+        packed = pack_reading(reading)
+        frames.append(_inner(_each_resampled(packed, light.undone[:, index]) if index else packed, margin))
+    read = torch.stack(frames, 1)
+    return read.clamp_(min=0) if clip else read
+
+
+def average_burst(frames: Tensor, ratio: Tensor) -> Tensor:
+    """Mean of signed frames `[B, K, 4, h, w]` at the first one's brightness, `[B, 1, 4, h, w]`, clipped at black.
+
+    What networks of one frame are given of a burst. `ratio [B, K]` darkened each. Frames count by the inverse of their
+    noise, which lies between that of photons (brightness) and that of reading (its square).
+    """
+    gain = ratio / ratio[:, :1]
+    weight = gain.pow(-1.5)
+    share = (gain * weight / weight.sum(1, keepdim=True))[..., None, None, None]
+    return (frames * share).sum(1, keepdim=True).clamp_(min=0)
 
 
 def mosaic_of(rgb: Tensor) -> Tensor:
@@ -96,19 +119,21 @@ def mosaic_of(rgb: Tensor) -> Tensor:
 
 
 def pack_reading(reading: Tensor) -> Tensor:
-    """DN of an RGGB sensor `[B, 2h, 2w]` to planes `[B, 4, h, w]`, 0 = black and 1 = white, clipped at black."""
+    """DN of an RGGB sensor `[B, 2h, 2w]` to planes `[B, 4, h, w]`, 0 = black and 1 = white; noise keeps its sign."""
     planes = pack_mosaic(reading, plane_offsets(RGGB))
     levels = torch.tensor([BLACK_DN, WHITE_DN], device=reading.device)
-    return normalise(planes, levels[0].expand(4), levels[1].expand(4))
+    return normalise(planes, levels[0].expand(4), levels[1].expand(4), clip=False)
 
 
 def _each_resampled(pictures: Tensor, shifts: Tensor) -> Tensor:
     """Move every picture `[B, C, H, W]` by its own shift `[B, 2]`; what is not moved is left as it is."""
+    if pictures.is_cuda:
+        return resample_each(pictures, shifts)
     steps: list[list[float]] = shifts.tolist()
     if not any(any(step) for step in steps):
         return pictures
     moved = [resample(picture, (step[0], step[1])) for picture, step in zip(pictures, steps, strict=True)]
-    return torch.stack(moved).clamp_(min=0)
+    return torch.stack(moved)
 
 
 def _inner(planes: Tensor, margin: int) -> Tensor:

@@ -18,7 +18,7 @@ from lowlight.data.cameras import draw_matrices
 from lowlight.data.noise import BLACK_DN, WHITE_DN, NoiseConfig, Sensor, expose_again, uniform
 from lowlight.data.synthetic import SyntheticConfig, light_of
 from lowlight.ops.color import apply_matrix, encode
-from lowlight.ops.registration import resample
+from lowlight.ops.resampling import resample
 
 WB = (2.0, 1.0, 1.8, 1.0)
 MEAN_LIGHT = 0.12

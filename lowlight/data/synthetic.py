@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 from lowlight.core.errors import ConfigError, DataError
 from lowlight.core.restoration import Batch, ModelTraits
 from lowlight.data.batches import as_batch
-from lowlight.data.bursts import burst_margin, check_frames, draw_burst, expose_burst, frame_count
+from lowlight.data.bursts import average_burst, burst_margin, check_frames, draw_burst, expose_burst, frame_count
 from lowlight.data.cameras import draw_gains, draw_matrices
 from lowlight.data.noise import NoiseConfig, draw_sensor, log_uniform, normal, uniform
 from lowlight.data.photos import HELD_OUT_SHARE, PhotoSet
@@ -48,7 +48,8 @@ class SyntheticConfig:
     scene_share: float = 0.12  # share of procedural scenes
     scene_count: int = 64  # procedural scenes kept ready
     noise: NoiseConfig = field(default_factory=NoiseConfig)
-    frames: tuple[int, int] = (1, 1)  # of a scene, uniform, one number for a whole batch; the first fits the truth
+    # Of a scene, uniform, one number for a whole batch; the first fits the truth. Networks of one frame get the mean.
+    frames: tuple[int, int] = (1, 1)
     burst_ratio_spread: float = 0.0  # stops by which the others are exposed more or less, at most
     shake_px: float = 0.0  # packed pixels the camera moves between frames, at most; alignment undoes it
     shake_left_px: float = 0.0  # packed pixels that alignment leaves, at most
@@ -90,7 +91,6 @@ class SyntheticSource:
                 f"synthetic pairs are packed RAW and colour (4 channels in, 3 out); this model has "
                 f"{traits.in_channels} and {traits.out_channels}"
             )
-        check_frames(config.frames, traits)
         self.photos, self.traits, self.config = photos, traits, config
         self.batch_size, self.seed = batch, seed
         self.device = device or torch.device("cpu")
@@ -165,8 +165,12 @@ def make_pairs(
     raw = camera / gains[:, [0, 1, 2], None, None]
     sensor = draw_sensor(count, config.noise, generator)
     burst = draw_burst(ratio, frames, config.burst_ratio_spread, config.shake_px, config.shake_left_px, generator)
-    packed = expose_burst(raw, burst, sensor, config.noise, generator, margin)
-    return as_batch(packed, burst.ratio, gains, torch.linalg.inv(matrix), target, traits)
+    alone = traits.max_frames == 1 and frames > 1
+    packed = expose_burst(raw, burst, sensor, config.noise, generator, margin, clip=not alone)
+    ratio = burst.ratio
+    if alone:  # a network of one frame gets their mean, as when it enhances
+        packed, ratio = average_burst(packed, ratio), ratio[:, :1]
+    return as_batch(packed, ratio, gains, torch.linalg.inv(matrix), target, traits)
 
 
 def _margin(config: SyntheticConfig) -> int:

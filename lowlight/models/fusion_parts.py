@@ -226,8 +226,10 @@ def make_start(options: TowerOptions, generator: torch.Generator) -> nn.Paramete
 def spread_start(start: Tensor, items: int, size: tuple[int, int]) -> Tensor:
     """Give h for a batch `[B, C, h, w]`; stretched where the pictures are of another size than h was made for."""
     shown = start.unsqueeze(0)
-    if shown.shape[2:] != size:
-        shown = F.interpolate(shown, size, mode="bilinear", antialias=True)
+    if start.shape[1:] == (1, 1):
+        return shown.expand(items, -1, *size)
+    if shown.shape[2:] != size:  # on a CPU only floats of 32 bits can be stretched without aliasing
+        shown = F.interpolate(shown.float(), size, mode="bilinear", antialias=True).to(start.dtype)
     return shown.expand(items, -1, -1, -1)
 
 

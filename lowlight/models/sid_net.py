@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lowlight.core.restoration import Condition, Gaussian, Latent, LatentShape, Noise, Restoration
-from lowlight.models.blocks import DoubleConv, SubPixelHead, head_channels, initialise, unit_gaussian
+from lowlight.models.blocks import DoubleConv, SubPixelHead, UpConv, head_channels, initialise, unit_gaussian
 from lowlight.models.options import TILE_PX, RawModelOptions
 from lowlight.ops.gaussian import clamp_log_variance, draw
 
@@ -65,7 +65,7 @@ class Up(nn.Module):
         self.expand = nn.Linear(config.latent, self.deepest * BOTTLENECK_PX**2)
         before = [self.deepest, *reversed(channels[1:])]
         after = list(reversed(channels))
-        self.ups = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, stride=2) for i, o in zip(before, after, strict=True))
+        self.ups = nn.ModuleList(UpConv(i, o) for i, o in zip(before, after, strict=True))
         joined = 2 if config.skips else 1
         self.blocks = nn.ModuleList(DoubleConv(joined * o, o) for o in after)
         out = head_channels(config.out_channels, config.upscale)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from lowlight.core.config import from_dict
 from lowlight.core.errors import ConfigError
@@ -33,6 +34,7 @@ class Entry:
     summary: str
     kinds: tuple[Kind, ...] = ("raw",)
     protocol: type[Any] = RestorationModel
+    recordable: bool = False  # nothing it does waits for the device, and the progress may be a tensor there
 
     def fits(self, model: Any) -> bool:
         """Whether it can train a network."""
@@ -42,7 +44,7 @@ class Entry:
 OBJECTIVES: dict[str, Entry] = {
     "cvae": Entry(CvaeConfig, cvae, True, "the conditional VAE's bound: L1 + beta KL"),
     "hybrid": Entry(HybridConfig, hybrid, True, "alpha times cvae, the rest L1 from a sample of the prior"),
-    "l1": Entry(L1Config, l1, False, "L1 from the prior's mean, no encoder"),
+    "l1": Entry(L1Config, l1, False, "L1 from the prior's mean, no encoder", recordable=True),
     "bound": Entry(BoundConfig, bound, True, "the bound of the thesis' digit networks", kinds=("image",)),
     "beta": Entry(BetaConfig, beta, True, "the beta-VAE's bound", kinds=("raw", "image")),
     "fusion": Entry(
@@ -52,6 +54,7 @@ OBJECTIVES: dict[str, Entry] = {
         "FusionVAE's bound with its warm-up",
         kinds=("raw", "image"),
         protocol=PenalisedModel,
+        recordable=True,
     ),
     "lapcvae": Entry(
         LapCvaeObjectiveConfig,
@@ -77,7 +80,12 @@ class Objective:
         """Whether the posterior encoder takes part in training."""
         return bool(getattr(self.config, "uses_posterior", OBJECTIVES[self.name].uses_posterior))
 
-    def __call__(self, model: Model, batch: Batch, progress: float, generator: torch.Generator) -> Loss:
+    @property
+    def recordable(self) -> bool:
+        """Whether a step can be recorded as a CUDA graph; the progress is a scalar tensor on the device then."""
+        return OBJECTIVES[self.name].recordable
+
+    def __call__(self, model: Model, batch: Batch, progress: float | Tensor, generator: torch.Generator) -> Loss:
         """Give the loss of one batch; `progress` in [0, 1] says how far training has come."""
         return OBJECTIVES[self.name].function(model, batch, progress, generator, self.config)
 

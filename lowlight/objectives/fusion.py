@@ -35,11 +35,12 @@ class FusionObjectiveConfig:
             )
 
 
-def warm_up(progress: float, kl_anneal: float) -> float:
-    """Factor of the divergences at `progress` in [0, 1] of the training: linear from 1e-4 to 1."""
+def warm_up(progress: float | Tensor, kl_anneal: float) -> Tensor:
+    """Factor of the divergences at `progress` in [0, 1] of the training: linear from 1e-4 to 1; a scalar like it."""
+    progress = torch.as_tensor(progress, dtype=torch.float32)
     if not kl_anneal:
-        return 1.0
-    return min(max((progress - 1e-4) / kl_anneal, LEAST_BETA), 1.0)
+        return torch.ones_like(progress)
+    return ((progress - 1e-4) / kl_anneal).clamp(LEAST_BETA, 1.0)
 
 
 def balance_weights(divergences: Tensor, shapes: tuple[LatentShape, ...]) -> Tensor:
@@ -50,16 +51,17 @@ def balance_weights(divergences: Tensor, shapes: tuple[LatentShape, ...]) -> Ten
     """
     strides = [shape.stride or 1 for shape in shapes]
     sizes = [(max(strides) / stride) ** 2 / strides.count(stride) for stride in strides]
-    size = torch.tensor(sizes, dtype=torch.float32, device=divergences.device) / min(sizes)
     carried = divergences.detach().float().abs().mean(0) + 0.01
-    weights = carried * carried.sum() / size
+    # Group by group: a tensor of sizes would have to be sent to the device in every step.
+    weights = torch.stack([each * (min(sizes) / size) for each, size in zip(carried, sizes, strict=True)])
+    weights = weights * carried.sum()
     return weights / weights.mean()
 
 
 def fusion(
     model: HierarchicalModel,
     batch: Batch,
-    progress: float,
+    progress: float | Tensor,
     generator: torch.Generator,
     config: FusionObjectiveConfig,
 ) -> Loss:
@@ -73,14 +75,14 @@ def fusion(
     total, parts = error, {"reconstruction": error.detach()}
     if said.latents:
         divergences = torch.stack([_divergence(latent.posterior, latent.prior) for latent in said.latents], 1)
-        factor = warm_up(progress, config.kl_anneal)
+        factor = warm_up(progress, config.kl_anneal).to(error.device)
         weights = torch.ones_like(divergences[0])
-        if config.balance and factor < 1:
-            weights = balance_weights(divergences, model.traits.latents)
+        if config.balance:
+            weights = torch.where(factor < 1, balance_weights(divergences, model.traits.latents), weights)
         beta = config.beta * factor
         total = total + beta * (weights * divergences).sum(1).mean()
         # The divergence is logged as it is, so that error and kl add up to the bound at any time.
-        parts |= {"kl": divergences.detach().sum(1).mean(), "beta": torch.tensor(beta, device=error.device)}
+        parts |= {"kl": divergences.detach().sum(1).mean(), "beta": beta}
     if config.spectral_weight:
         if not isinstance(model, PenalisedModel):
             raise ConfigError("this network has no penalty on its weights; set spectral_weight to 0")

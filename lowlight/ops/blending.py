@@ -101,11 +101,12 @@ class BandBlender:
 
 
 def merge_tensors(
-    tiles: Iterator[Tensor], rows: tuple[int, ...], cols: tuple[int, ...], size: tuple[int, int], weights: Tensor
+    stacks: Iterator[Tensor], rows: tuple[int, ...], cols: tuple[int, ...], size: tuple[int, int], weights: Tensor
 ) -> Tensor:
-    """Merge tiles `[C, tile, tile]` in row-major order into a whole picture `[C, *size]`, on the device of `weights`.
+    """Merge stacks of whole rows of tiles `[R * cols, C, tile, tile]` into a picture `[C, *size]`, where `weights` are.
 
-    The sums of `BandBlender`, in the same order, for devices that hold a picture with ease and like few large steps.
+    What `BandBlender` does but for rounding, for devices that hold a picture with ease and like few large steps: the
+    rows of a stack are merged side by side. The tiles are clamped in place.
     """
     tile = len(weights)
     strip = torch.zeros(tile, size[1], device=weights.device)
@@ -113,13 +114,19 @@ def merge_tensors(
         strip[:, col : col + tile] += weights
     norm = torch.zeros(size, device=weights.device)
     total: Tensor | None = None
-    for row in rows:
-        norm[row : row + tile] += strip
-        for col in cols:
-            image = next(tiles).clamp(0, 1)
-            if total is None:
-                total = torch.zeros(len(image), *size, device=weights.device)
-            total[:, row : row + tile, col : col + tile].addcmul_(image, weights)
+    tops = iter(rows)
+    for stack in stacks:
+        tiles: Tensor = stack.clamp_(0, 1).unflatten(0, (-1, len(cols)))  # type: ignore[no-untyped-call]
+        channels = tiles.shape[2]
+        if total is None:
+            total = torch.zeros(channels, *size, device=weights.device)
+        merged = torch.zeros(len(tiles), channels, tile, size[1], device=weights.device)
+        for place, col in enumerate(cols):
+            merged[..., col : col + tile].addcmul_(tiles[:, place], weights)
+        for of_row in merged:
+            row = next(tops)
+            total[:, row : row + tile] += of_row
+            norm[row : row + tile] += strip
     assert total is not None, "a picture has at least one tile"
     return total.div_(norm)
 

@@ -2,8 +2,7 @@
 
 A shift is (down, right) in packed pixels: how far a frame's content lies below and right of the reference's. At a
 ratio of 300 single pixels are noise, so a whole shift is found in means over blocks, and its fraction by Newton's
-steps on the gradients of smaller ones. Resampling smooths noise: `shifted` leaves it as it is at whole shifts, and
-64 % of its variance at a fraction of one half along one axis (41 % along both; bilinear interpolation 25 %).
+steps on the gradients of smaller ones.
 
 Sources: C. Kuglin, D. Hines, "The phase correlation image alignment method" (1975); B. Lucas, T. Kanade, "An
 iterative image registration technique with an application to stereo vision" (1981).
@@ -20,13 +19,13 @@ from lowlight.ops.agreement import agreement as agreement
 from lowlight.ops.agreement import agreement_pixels as agreement_pixels
 from lowlight.ops.color import encode
 from lowlight.ops.exposure import block_means
+from lowlight.ops.resampling import resample
 
 MIN_CONFIDENCE = 10.0  # frames of one scene reach 15 to 50 at ratios of 100 to 300, different scenes 4 to 7
 
 WANTED_BLOCKS = 256  # along the shorter side; frames smaller than that are compared in blocks of 2
 WANTED_FINE = 512  # pixels of the smallest size of blocks that a fraction is measured in
 LOWPASS_CYCLES = 0.12  # per block: deviation of the weight on frequencies
-FILTER_PX = 2  # rows the resampling filter reaches to each side
 PLANE_WEIGHTS = (1 / 6, 1 / 3, 1 / 6, 1 / 3)  # R, G1, B, G2: green is the least noisy
 LEVEL = 0.15  # mean light of the frames when they are compared
 SAMPLED = 5  # one in so many blocks is enough for a median
@@ -120,72 +119,6 @@ def overlap_cuts(size: tuple[int, int], shift: tuple[int, int]) -> tuple[tuple[s
         for length, step in zip(size, shift, strict=True)
     ]
     return (cuts[0][0], cuts[1][0]), (cuts[0][1], cuts[1][1])
-
-
-def margin_px(shift: tuple[float, float]) -> int:
-    """Rows that a band needs above and below for `shifted` to give inside what it gives on the whole frame."""
-    return math.ceil(abs(shift[0])) + FILTER_PX
-
-
-def shifted(planes: Tensor, shift: tuple[float, float]) -> Tensor:
-    """Undo a frame's shift: resample `[C, h, w]` in [0, 1] onto the reference's grid, same size, in [0, 1].
-
-    Whole shifts are exact copies. Beyond the border the frame is mirrored. On a band of rows everything but
-    `margin_px` rows at its top and bottom is what the whole frame gives.
-    """
-    moved = resample(planes, shift)
-    return moved if all(float(step).is_integer() for step in shift) else moved.clamp_(0, 1)
-
-
-def resample(planes: Tensor, shift: tuple[float, float]) -> Tensor:
-    """Give `planes [C, h, w]` at rows and columns `shift` further on, by cubic interpolation (Catmull-Rom).
-
-    Mirrored outside; not clipped: beside sharp edges values may lie beyond those of the frame.
-    """
-    moved = planes
-    for axis, step in ((-2, shift[0]), (-1, shift[1])):
-        if step != 0:
-            moved = _resample_axis(moved, step, axis)
-    return moved.clone() if moved is planes else moved
-
-
-def _resample_axis(planes: Tensor, step: float, axis: int) -> Tensor:
-    whole = math.floor(step)
-    taps = _catmull_rom(step - whole)
-    size = planes.shape[axis]
-    places = torch.arange(size, device=planes.device) + whole
-
-    def at(offset: int) -> Tensor:
-        start = max(min(whole + offset, size), -size)
-        outside = mirrored(places + offset, size)
-        head = planes.index_select(axis, outside[: max(-start, 0)])
-        inside = planes.narrow(axis, max(start, 0), size - abs(start))
-        tail = planes.index_select(axis, outside[size - max(start, 0) :])
-        return torch.cat((head, inside, tail), axis)
-
-    if whole == step:
-        return at(0)
-    total = at(0) * taps[1]
-    for offset in (-1, 1, 2):
-        total.add_(at(offset), alpha=taps[offset + 1])
-    return total
-
-
-def mirrored(places: Tensor, size: int) -> Tensor:
-    """Fold positions outside `0 .. size - 1` back inside, mirrored about the first and the last, int64."""
-    period = max(2 * (size - 1), 1)
-    folded = places.remainder(period)
-    return torch.where(folded < size, folded, period - folded)
-
-
-def _catmull_rom(t: float) -> tuple[float, float, float, float]:
-    """Weights of the pixels at -1, 0, 1, 2 for a value at `t` in [0, 1)."""
-    return (
-        ((2 - t) * t - 1) * t / 2,
-        ((3 * t - 5) * t * t + 2) / 2,
-        ((4 - 3 * t) * t + 1) * t / 2,
-        (t - 1) * t * t / 2,
-    )
 
 
 def _light(planes: Tensor) -> Tensor:

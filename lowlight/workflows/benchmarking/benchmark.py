@@ -25,6 +25,7 @@ CURVES: dict[str, tuple[float, ...]] = {
 SMALL_MEGAPIXELS = 0.5  # of the photos whose number makes a curve
 TRAIN_BATCH, TRAIN_STEPS = 5, 3  # a step's patches, as in the thesis, and the steps of one run
 FOLDER_JOBS = 1  # reading and writing threads, as by default
+FEEDERS = 2  # threads that send and take pictures where no files are read and written
 SIDES = ("plain", "lowlight")
 
 
@@ -43,6 +44,8 @@ class BenchConfig:
     threads: int | None = None
     repeat: int = 5
     photos: int = 0  # of a folder job; 0: none is measured
+    fed: bool = False  # the photos from memory to memory too, without reading and writing files
+    jobs: int = FOLDER_JOBS  # reading and writing threads of a folder job
     plain: bool = False  # the plain pipeline too, in turn
     forward: bool = False
     train: bool = False
@@ -60,6 +63,8 @@ class BenchConfig:
             raise UsageError("random weights have nothing to lose on pairs; leave out the model, or name weights")
         if self.repeat < 1 or self.photos < 0:
             raise UsageError(f"{self.repeat} repeats of {self.photos} photos cannot be; expected at least 1 and 0")
+        if self.jobs < 1 or (self.fed and not self.photos):
+            raise UsageError("a folder job needs at least 1 job, and --fed the number of photos that --photos gives")
         if not self.megapixels:
             raise UsageError("no frame size is named; expected megapixels, as in 3,12")
         for size in self.megapixels:
@@ -150,6 +155,8 @@ class _Bench:
         if config.photos:
             size = config.megapixels[0]
             yield from self._each("folder", size, SIDES[1:], lambda side: self._folder(config.photos, size))
+            if config.fed:
+                yield from self._each("fed", size, SIDES[1:], lambda side: self._fed(config.photos, size))
         if config.pairs is not None:
             row = run_task(
                 "precision", config.threads, data=str(config.pairs), weights=str(self.weights), **self._place()
@@ -224,7 +231,19 @@ class _Bench:
             folder=str(folder),
             weights=str(self.weights),
             strategy=self.config.strategy,
-            jobs=FOLDER_JOBS,
+            jobs=self.config.jobs,
+            **self._place(),
+        )
+
+    def _fed(self, photos: int, megapixels: float) -> Row:
+        return run_task(
+            "fed",
+            self.config.threads,
+            frame=str(self._frame(megapixels)),
+            weights=str(self.weights),
+            strategy=self.config.strategy,
+            photos=photos,
+            feeders=FEEDERS,
             **self._place(),
         )
 

@@ -10,7 +10,9 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +20,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from lowlight.burst import align
+from lowlight.burst import Burst, align
 from lowlight.checkpoint import load_weights
 from lowlight.core.compute import choose_device, choose_precision, keep_freed_memory
 from lowlight.core.errors import LowlightError
@@ -32,7 +34,7 @@ from lowlight.ops.strategies import choose_tiling
 from lowlight.ops.tiling import TileGrid, dense
 from lowlight.raw.bayer import packed_size
 from lowlight.raw.read import read_raw
-from lowlight.restorer import Restorer, RestorerOptions
+from lowlight.restorer import Restored, Restorer, RestorerOptions
 from lowlight.workflows.benchmarking.limits import Spent, matrix_rate, peak_mib, spent
 from lowlight.workflows.benchmarking.material import RATIO, photo_like
 from lowlight.workflows.benchmarking.network_tasks import forward_task, train_task
@@ -179,6 +181,49 @@ def folder_task(folder: str, weights: str, device: str, precision: str, strategy
     }
 
 
+def fed_task(frame: str, weights: str, device: str, precision: str, strategy: str, photos: int, feeders: int) -> Values:
+    """The same frame again and again from memory to finished pixels in memory: what the device's path does alone.
+
+    `feeders` threads send frames ahead and as many wait for pictures, as in a folder job, which reads and writes files
+    there. The first photos, in which libraries choose their kernels, are not counted.
+    """
+    keep_freed_memory()
+    place = choose_device(device)
+    tiling = choose_tiling(strategy)
+    options = RestorerOptions(grid=tiling.grid, merge=tiling.merge, power=tiling.power, precision=precision, ensemble=1)
+    model = load_weights(Path(weights), choose_precision(precision, place))[0]
+    restorer = DeviceRestorer(model, options, place)
+    raw = read_raw(Path(frame))
+    for _ in range(WARM_PHOTOS):
+        restorer.photo(raw, RATIO)
+    restorer.device_seconds.clear()
+    began, cpu = time.perf_counter(), time.process_time()
+    with ThreadPoolExecutor(feeders) as senders, ThreadPoolExecutor(feeders) as takers:
+        sent = deque(senders.submit(restorer.upload, Burst.single(raw)) for _ in range(min(feeders + 1, photos)))
+        taken: deque[Future[Restored]] = deque()
+        for number in range(photos):
+            scene = sent.popleft().result()
+            if number + feeders + 1 < photos:
+                sent.append(senders.submit(restorer.upload, Burst.single(raw)))
+            taken.append(takers.submit(restorer.start(scene, RATIO)))
+            while len(taken) > feeders:
+                taken.popleft().result()
+        for last in taken:
+            last.result()
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
+    at_work = sum(restorer.device_seconds)
+    return {
+        "photos": photos,
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "images_per_second": photos / seconds,
+        "device_seconds": statistics.median(restorer.device_seconds) if restorer.device_seconds else None,
+        "network_busy": at_work / seconds if restorer.device_seconds else None,
+        "batch": restorer.batch,
+        "peak_mib": peak_mib(place),
+    }
+
+
 def pieces_task(height: int, width: int, repeats: int) -> Values:
     """Merging the tiles of a frame, and PNG against libpng at level 6, in one thread: milliseconds, and the sizes."""
     import imagecodecs
@@ -217,6 +262,7 @@ TASKS: dict[str, Callable[..., Values]] = {
     "forward": forward_task,
     "train": train_task,
     "folder": folder_task,
+    "fed": fed_task,
     "pieces": pieces_task,
     "precision": precision_task,
 }

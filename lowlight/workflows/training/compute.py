@@ -38,13 +38,13 @@ def one_thread_ahead() -> Iterator[ThreadPoolExecutor]:
 
 
 @contextmanager
-def fast_kernels(device: torch.device) -> Iterator[None]:
-    """Time and choose convolutions once and let fp32 products use TF32, on CUDA; then put it back."""
+def fast_kernels(device: torch.device, *, choose: bool = True) -> Iterator[None]:
+    """Let fp32 products use TF32, on CUDA, and time and `choose` convolutions once; then put it back."""
     if device.type != "cuda":
         yield
         return
     benchmark, precision = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
-    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark = choose
     torch.set_float32_matmul_precision("high")
     try:
         yield

@@ -29,6 +29,7 @@ FREE_ON_RESUME = (
     "run.epochs",
     "run.keep_last",
     "run.device",
+    "run.graphs",
     "run.validate_every",
     "run.checkpoint_every",
     "run.log_every",
@@ -110,6 +111,7 @@ class RunSection:
     checkpoint_every: int = 500  # steps
     log_every: int = 20  # steps
     keep_last: int = 0  # of how many last epochs the weights are kept, each in a file of its own
+    graphs: bool = False  # replay each step as one CUDA graph, for networks of many small layers
     keep_posterior: bool = False  # whether weights files hold the encoder too; those of image models always do
 
     def __post_init__(self) -> None:

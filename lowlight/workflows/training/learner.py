@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from lowlight.core.errors import LowlightError
+from lowlight.core.errors import ConfigError, LowlightError
 from lowlight.core.restoration import Batch
 from lowlight.objectives import Model, Objective
 from lowlight.workflows.training.compute import batch_on, seeded
 from lowlight.workflows.training.config import OptimiserSection, TrainConfig
+from lowlight.workflows.training.graphs import StepGraphs
 from lowlight.workflows.training.schedules import averaging, rate_factor, rate_progress
 from lowlight.workflows.training.team import Team, shared_dropout
 
@@ -29,11 +30,16 @@ class Learner:
         team: Team,
     ) -> None:
         rates = config.optimiser
+        if config.run.graphs:
+            check_recordable(objective, device, team)
         self.seed, self.rates = config.run.seed, rates
         self.model, self.objective, self.device, self.dtype, self.team = model, objective, device, dtype, team
         self.parameters = list(model.parameters())
-        self.optimiser = build_optimiser(rates, self.parameters, device)
+        self.optimiser = build_optimiser(rates, self.parameters, device, recorded=config.run.graphs)
         self.average = AveragedModel(model, multi_avg_fn=averaging(rates.ema)) if rates.ema else None
+        self.graphs: StepGraphs | None = None
+        if config.run.graphs:
+            self.graphs = StepGraphs(device, self.parameters, self._recordable, self.optimiser.step)
 
     @property
     def rate(self) -> float:
@@ -45,39 +51,67 @@ class Learner:
 
         `batch` is this process's share; the losses are of the whole batch, and so is the decision to skip.
         """
-        rates, seed = self.rates, (self.seed + 2) * 1_000_003 + step
-        done = rate_progress(self.objective.config, cast(Model, self.model).traits, progress)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rates.learning_rate * rate_factor(rates, done, step)
+        self._set_rate(progress, step)
         self.model.train()
-        autocast = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
-        weight = self.team.weight(batch)
+        seed = (self.seed + 2) * 1_000_003 + step
         try:
-            with seeded(seed, self.device), autocast, shared_dropout(self.model, batch.share):
-                generator = torch.Generator().manual_seed(seed)
-                model = cast(Model, self.model)
-                loss = self.objective(model, batch_on(batch, self.device), progress, generator)
-            (loss.total * weight).backward()  # type: ignore[no-untyped-call]
+            names, numbers = self._gradients(batch_on(batch, self.device), progress, seed)
         except torch.OutOfMemoryError as error:
             raise LowlightError(
                 f"{self.device} has too little memory for {len(batch.target)} items a step; use a smaller --batch"
             ) from error
+        # One transfer from the device for all numbers of the step.
+        size, total, *parts = numbers.tolist()
+        (bad,) = self.team.largest(float(not (math.isfinite(size) and math.isfinite(total))))
+        if not bad:
+            self._update()
+        self.optimiser.zero_grad(set_to_none=True)
+        return None if bad else {"loss": total, **dict(zip(names, parts, strict=True))}
+
+    def _set_rate(self, progress: float, step: int) -> None:
+        done = rate_progress(self.objective.config, cast(Model, self.model).traits, progress)
+        rate = self.rates.learning_rate * rate_factor(self.rates, done, step)
+        for group in self.optimiser.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)  # a recorded step reads it there
+            else:
+                group["lr"] = rate
+
+    def _gradients(self, batch: Batch, progress: float, seed: int) -> tuple[tuple[str, ...], Tensor]:
+        """Leave a step's gradients in the parameters; gives its parts' names, and the norm, the loss and the parts."""
+        with seeded(seed, self.device), shared_dropout(self.model, batch.share):
+            if self.graphs:
+                return self.graphs.backward(batch, progress, seed)
+            place = self.device if self.device.type == "cuda" else torch.device("cpu")
+            return self._backward(batch, progress, torch.Generator(place).manual_seed(seed))
+
+    def _recordable(self, batch: Batch, progress: Tensor) -> tuple[tuple[str, ...], Tensor]:
+        assert self.graphs is not None
+        return self._backward(batch, progress, self.graphs.generator)
+
+    def _backward(
+        self, batch: Batch, progress: float | Tensor, generator: torch.Generator
+    ) -> tuple[tuple[str, ...], Tensor]:
+        weight = self.team.weight(batch)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            loss = self.objective(cast(Model, self.model), batch, progress, generator)
+        (loss.total * weight).backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         losses = weight * torch.stack([_scalar(loss.total), *map(_scalar, loss.parts.values())])
         self.team.add_up([*gradients, losses])
-        if rates.clip_norm:
-            norm = nn.utils.clip_grad_norm_(self.parameters, rates.clip_norm)
+        if self.rates.clip_norm:
+            norm = nn.utils.clip_grad_norm_(self.parameters, self.rates.clip_norm)
         else:
             norm = nn.utils.get_total_norm(gradients)
-        # One transfer from the device for all numbers of the step.
-        size, total, *parts = torch.cat([norm.float().reshape(1), losses]).tolist()
-        (bad,) = self.team.largest(float(not (math.isfinite(size) and math.isfinite(total))))
-        if not bad:
+        return tuple(loss.parts), torch.cat([norm.float().reshape(1), losses])
+
+    def _update(self) -> None:
+        if self.graphs:
+            self.graphs.update()
+        else:
             self.optimiser.step()
-            if self.average:
-                self.average.update_parameters(self.model)
-        self.optimiser.zero_grad(set_to_none=True)
-        return None if bad else {"loss": total, **dict(zip(loss.parts, parts, strict=True))}
+        if self.average:
+            self.average.update_parameters(self.model)
 
     def weights(self) -> dict[str, Tensor]:
         """Give the state dict to ship: averaged where averaging is on."""
@@ -101,11 +135,28 @@ class Learner:
             self.average.load_state_dict(state["average"])
 
 
+def check_recordable(objective: Objective, device: torch.device, team: Team) -> None:
+    """Refuse to record steps that cannot be, with a `ConfigError`."""
+    if device.type != "cuda":
+        raise ConfigError(
+            f"run.graphs records steps on CUDA devices, and this run is on {device.type}; set it to false"
+        )
+    if team.size > 1:
+        raise ConfigError("run.graphs records steps of one process; set it to false to train with several")
+    if not objective.recordable:
+        raise ConfigError(f"steps of objective {objective.name!r} cannot be recorded; set run.graphs to false")
+
+
 def build_optimiser(
-    rates: OptimiserSection, parameters: list[nn.Parameter], device: torch.device
+    rates: OptimiserSection, parameters: list[nn.Parameter], device: torch.device, *, recorded: bool = False
 ) -> torch.optim.Optimizer:
-    """Make the optimiser that a run's section names, in one kernel for all parameters where there is one."""
+    """Make the optimiser that a run's section names, in one kernel for all parameters where there is one.
+
+    One whose steps are to be `recorded` as CUDA graphs has all that changes on the device, its rate too.
+    """
     common: dict[str, Any] = {"lr": rates.learning_rate, "eps": rates.eps, "weight_decay": rates.weight_decay}
+    if recorded:
+        common |= {"lr": torch.tensor(rates.learning_rate, device=device), "capturable": True}
     if rates.name == "adamax":
         return torch.optim.Adamax(parameters, **common)
     kind = torch.optim.Adam if rates.name == "adam" else torch.optim.AdamW
