@@ -5,6 +5,7 @@ configuration, what trained it and how it scored. It holds the test-time network
 unpickled. A resume state holds everything needed to go on exactly.
 """
 
+import hashlib
 import json
 import pickle
 from pathlib import Path
@@ -24,6 +25,7 @@ from lowlight.writers.atomic import replacing
 FORMAT = 1
 HEADER_KEY = "lowlight"
 DEFAULT_WEIGHTS = "sid-net-slim"
+BURST_WEIGHTS = "sid-net-slim-burst"  # the default where several frames make one picture
 POSTERIOR = "encoder."  # parameters that only training needs
 BEST, LAST = "best.safetensors", "last.safetensors"  # of a run's folder
 RUN_FILES = (BEST, LAST, "weights.safetensors")  # which of them stands for a run; the last is of an earlier version
@@ -162,6 +164,12 @@ def find_weights(named: str | Path | None) -> Path:
     )
 
 
+def file_sha256(path: Path) -> str:
+    """Hash a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a resume state: tensors and plain values only, under a temporary name first."""
     with replacing(path) as temporary:
@@ -182,6 +190,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 __all__ = [
     "build_model",
+    "file_sha256",
     "find_weights",
     "load_state",
     "load_weights",

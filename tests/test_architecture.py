@@ -137,11 +137,10 @@ def test_help_needs_no_torch_and_no_raw_library() -> None:
     assert loaded.strip() == "[]"
 
 
-def test_reading_and_writing_need_no_torch_training_needs_no_raw_library() -> None:
+def test_reading_and_writing_need_no_torch_training_and_scoring_digits_no_raw_library() -> None:
     seen = python("import lowlight.raw.exif, lowlight.writers, sys; print('torch' in sys.modules)")
     assert seen.strip() == "False"
     heavy = ("rawpy", "imagecodecs", "isal")
-    seen = python(
-        f"import lowlight.workflows.training.train, sys; print([name for name in {heavy} if name in sys.modules])"
-    )
-    assert seen.strip() == "[]"
+    for module in ("workflows.training.train", "workflows.evaluating.image_models"):
+        seen = python(f"import lowlight.{module}, sys; print([name for name in {heavy} if name in sys.modules])")
+        assert seen.strip() == "[]", module

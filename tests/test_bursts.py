@@ -12,7 +12,7 @@ from training_material import write_photos
 from lowlight.core.errors import ConfigError, DataError, UsageError
 from lowlight.core.photo import RGGB
 from lowlight.core.restoration import Batch, ModelTraits
-from lowlight.data.bursts import burst_margin, draw_burst, expose_burst, frame_count
+from lowlight.data.bursts import average_burst, burst_margin, draw_burst, expose_burst, frame_count
 from lowlight.data.cache import FrameRecord, SourceFile
 from lowlight.data.dark_photos import dark_frame, synthetic_burst
 from lowlight.data.decoding import SCALE
@@ -207,9 +207,29 @@ def test_impossible_bursts_are_refused(options: dict[str, object], message: str)
         SyntheticConfig(**options)  # type: ignore[arg-type]
 
 
-def test_networks_of_single_frames_get_no_bursts(photos: PhotoSet, tree: Path) -> None:
-    with pytest.raises(ConfigError, match="reads one frame"):
-        SyntheticSource(photos, SINGLE, SyntheticConfig(frames=(1, 2)), 1, 0)
+def test_networks_of_single_frames_get_the_mean_of_synthetic_bursts(photos: PhotoSet) -> None:
+    config = replace(CALM, noise=NoiseConfig(), frames=(4, 4), burst_ratio_spread=1.0)
+    one, four = (make_pairs(scenes(), SINGLE, config, generator(), frames=frames) for frames in (1, 4))
+    assert four.frames.shape == one.frames.shape == (2, 1, 4, TILE, TILE)
+    assert torch.equal(four.ratio, one.ratio) and torch.equal(four.target, one.target)
+    clean = make_pairs(scenes(), SINGLE, replace(config, noise=SILENT), generator(), frames=1).frames
+    errors = [float((batch.frames - clean).std()) for batch in (one, four)]
+    assert errors[1] < 0.65 * errors[0]
+    assert SyntheticSource(photos, SINGLE, SyntheticConfig(frames=(2, 2)), 1, 0).batch(0).frames.shape[1] == 1
+
+
+def test_a_mean_is_at_the_first_ones_brightness_and_weighs_by_noise() -> None:
+    light = torch.rand(2, 1, 4, 8, 8, generator=generator())
+    ratio = torch.tensor([[10.0, 10.0, 20.0], [30.0, 60.0, 15.0]])
+    packed = light * (ratio[:, :1] / ratio)[..., None, None, None]
+    torch.testing.assert_close(average_burst(packed, ratio), light)
+    noisy = torch.randn(1, 2, 4, 64, 64, generator=generator())
+    mean = average_burst(noisy + 9, torch.tensor([[1.0, 1.0]]))
+    assert float(mean.std()) == pytest.approx(0.5**0.5, rel=0.02)
+    assert average_burst(torch.full((1, 2, 4, 2, 2), -1.0), torch.ones(1, 2)).abs().max() == 0  # clipped at black
+
+
+def test_networks_of_single_frames_get_no_real_bursts(tree: Path) -> None:
     with pytest.raises(ConfigError, match="reads one frame"):
         open_real_pairs(tree, SINGLE, RealPairsConfig(frames=(1, 2)), 1, 0, CPU)
 

@@ -12,7 +12,7 @@ from lowlight.core.config import from_dict, to_dict
 from lowlight.core.errors import ConfigError, WeightsError
 from lowlight.core.restoration import HierarchicalModel, LatentShape, PenalisedModel, Restoration, Share
 from lowlight.models.fusion_baselines import FusionCvae, FusionFcn
-from lowlight.models.fusion_blocks import FIRST_ITERATIONS, HalvedSkip, SizePenalty
+from lowlight.models.fusion_blocks import FIRST_ITERATIONS, HalvedSkip, SizePenalty, initialise_uniform
 from lowlight.models.fusion_options import FcnConfig, FusionConfig, FusionCvaeConfig, FusionRawConfig
 from lowlight.models.fusion_vae import FusionVae
 from lowlight.models.macs import count_parameters, layer_macs
@@ -478,6 +478,15 @@ def test_bf16_stays_finite(norm: str) -> None:
         assert model.eval().restore(frames, target).image.isfinite().all()
 
 
+@pytest.mark.parametrize("flat", [False, True])
+def test_weights_in_16_bits_restore_pictures_of_any_size(flat: bool) -> None:
+    model = tiny_raw(norm="channel", squeeze=False, flat_start=flat, upscale=2).to(torch.bfloat16).eval()
+    frames = pictures(2, channels=4, side_px=64).to(torch.bfloat16)
+    with torch.inference_mode():
+        image = model.restore(frames).image
+    assert image.shape[-1] == 128 and image.isfinite().all()
+
+
 @pytest.mark.parametrize("members", range(4))
 def test_baselines_train_with_any_number_of_frames(members: int) -> None:
     for model in tiny_baselines():
@@ -488,7 +497,9 @@ def test_baselines_train_with_any_number_of_frames(members: int) -> None:
             frames = pictures(members)
             image = model.eval().restore(frames, noise=noise_for(said)).image
             if members:
-                assert torch.equal(image, model.restore(frames.flip(1), noise=noise_for(said)).image)
+                # Not to the last bit: some convolutions round by the place that a picture has in a batch.
+                turned = model.restore(frames.flip(1), noise=noise_for(said)).image
+                torch.testing.assert_close(turned, image, rtol=0, atol=1e-5)
                 assert untouched(model) <= {"start"}
 
 
@@ -549,6 +560,7 @@ def test_penalty_is_the_sum_of_singular_values_and_goes_on_where_it_was() -> Non
 
 def test_penalty_leaves_convolutions_between_norms_out() -> None:
     network = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Conv2d(5, 5, 1, bias=False))
+    initialise_uniform(network, generator())
     penalty = SizePenalty(network, generator())
     assert FIRST_ITERATIONS == 40 and [len(b) for n, b in penalty.named_buffers() if "vectors" in n] == [1]
     exact = torch.linalg.matrix_norm(network[0].weight.flatten(1), 2)

@@ -9,11 +9,14 @@ import pytest
 import torch
 from burst_material import light, write
 
+from lowlight.checkpoint import BURST_WEIGHTS
 from lowlight.core.errors import UsageError
 from lowlight.core.photo import Metadata, Picture
 from lowlight.raw.exif import read_metadata
 from lowlight.raw.read import read_raw
-from lowlight.workflows.enhancing.inputs import find_photos
+from lowlight.workflows.enhancing.inputs import Photo, find_photos
+from lowlight.workflows.enhancing.options import EnhanceOptions
+from lowlight.workflows.enhancing.planning import with_weights
 from lowlight.workflows.enhancing.scenes import Scene, find_scenes
 from lowlight.writers.exif import exif_tags
 from lowlight.writers.ifd import append_tags, ascii_entry
@@ -128,3 +131,12 @@ def test_the_burst_of_a_real_camera_is_found(shared_data: Path, tmp_path: Path) 
     for path in paths:
         (tmp_path / path.name).symlink_to(path)
     assert groups(tmp_path, "burst") == [["dark_frame_00.dng"], ["rpi_imx296_checkerboard_10ms.dng"], names]
+
+
+def test_scenes_of_several_frames_have_weights_of_their_own(tmp_path: Path) -> None:
+    options = EnhanceOptions(out=tmp_path)
+    one, other = (Photo(tmp_path / name, Path(name)) for name in ("a.dng", "b.dng"))
+    assert with_weights(options, [one, Scene((other,))]).weights is None
+    assert with_weights(options, [one, Scene((one, other))]).weights == BURST_WEIGHTS
+    named = EnhanceOptions(out=tmp_path, weights="sid-net-slim")
+    assert with_weights(named, [Scene((one, other))]) is named

@@ -11,7 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import RestorationModel
 from lowlight.models import FORMER_NAMES, MODELS, build_model, current_name, model_config
-from lowlight.models.blocks import DoubleConv
+from lowlight.models.blocks import LEAK, DoubleConv, HalvingPool, WideLinear
+from lowlight.models.fused_bias import add_bias, can_fuse
 from lowlight.models.macs import count_macs, count_parameters
 from lowlight.workflows.models import list_models
 
@@ -277,3 +278,37 @@ def test_more_filters_at_full_size_start_as_the_identity(name: str) -> None:
         assert torch.equal(one.restore(frames).image, three.restore(frames).image)
     with pytest.raises(ConfigError, match="filters is 0"):
         model_config(name, {"filters": 0})
+
+
+def test_pooling_and_the_widest_layer_are_the_same_in_inference() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 5, 8, 6, generator=generator)
+    pool, wide = HalvingPool(), WideLinear(7, 40)
+    z = torch.randn(3, 7, generator=generator)
+    with torch.no_grad():
+        expected = pool(x), wide(z)
+    with torch.inference_mode():
+        found = pool(x), wide(z)
+    assert torch.equal(found[0], expected[0])
+    torch.testing.assert_close(found[1], expected[1])
+    assert found[1].is_contiguous()
+
+
+def test_nothing_is_fused_by_hand_where_there_is_no_gpu() -> None:
+    with torch.inference_mode():
+        assert not can_fuse(torch.zeros(1, 2, 4, 4, dtype=torch.bfloat16))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", [(2, 5, 33, 17), (3, 32, 64, 64)])
+def test_bias_and_activation_in_one_pass(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, device="cuda").to(dtype).contiguous(memory_format=torch.channels_last)
+    bias = torch.randn(shape[1], device="cuda").to(dtype)
+    with torch.inference_mode():
+        assert can_fuse(x)
+        for slope in (1.0, LEAK):
+            expected = torch.nn.functional.leaky_relu(x.float() + bias.float()[:, None, None], slope)
+            found = add_bias(x.clone(memory_format=torch.preserve_format), bias, slope)
+            torch.testing.assert_close(found.float(), expected, rtol=1e-2, atol=1e-3)

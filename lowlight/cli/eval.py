@@ -212,7 +212,7 @@ def evaluate_command(
     named = () if pictures is not None else named_weights(context, weights, model, baseline)
     if data is not None and named:
         from lowlight.workflows.evaluating.image_models import are_image_weights, expand_patterns
-        from lowlight.workflows.evaluating.together import refuse_several_processes
+        from lowlight.workflows.training.team import refuse_several_processes
 
         if are_image_weights(expand_patterns(named)):
             refuse_raw_options(context)
@@ -241,8 +241,8 @@ def evaluate_command(
     from lowlight.workflows.evaluating.methods import EvaluateOptions
     from lowlight.workflows.evaluating.pair_lists import Selection
     from lowlight.workflows.evaluating.picture_folders import evaluate_pictures
-    from lowlight.workflows.evaluating.together import refuse_several_processes
     from lowlight.workflows.sharding import parse_shard
+    from lowlight.workflows.training.team import refuse_several_processes
 
     parts = {"stride": stride, "overlap": overlap, "merge": merge, "power": power}
     if strategies is not None and any(value is not None for value in parts.values()):

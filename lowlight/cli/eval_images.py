@@ -61,8 +61,8 @@ def evaluate_image_weights(
     if split not in SPLITS or (whole and split == "test"):
         raise UsageError(f"there is no split {split!r} of these pictures; there are train, val and, of some, test")
     from lowlight.report.tables import plain_rows_as_csv, plain_rows_as_jsonl
-    from lowlight.workflows.evaluating.evaluate import write_text
     from lowlight.workflows.evaluating.image_models import draw_figures, evaluate_images
+    from lowlight.writers.atomic import write_text
 
     if whole:
         from lowlight.workflows.evaluating.fusion_tables import evaluate_fusion

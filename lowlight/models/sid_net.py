@@ -12,7 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from lowlight.core.restoration import Condition, Gaussian, Latent, LatentShape, Noise, Restoration
-from lowlight.models.blocks import DoubleConv, SubPixelHead, UpConv, head_channels, initialise, unit_gaussian
+from lowlight.models.blocks import (
+    DoubleConv,
+    HalvingPool,
+    SubPixelHead,
+    UpConv,
+    WideLinear,
+    head_channels,
+    initialise,
+    unit_gaussian,
+)
 from lowlight.models.options import TILE_PX, RawModelOptions
 from lowlight.ops.gaussian import clamp_log_variance, draw
 
@@ -40,7 +49,7 @@ class Down(nn.Module):
         super().__init__()
         before = [channels_in, *channels[:-1]]
         self.blocks = nn.ModuleList(DoubleConv(i, o) for i, o in zip(before, channels, strict=True))
-        self.pool = nn.MaxPool2d(2)
+        self.pool = HalvingPool()
         features = channels[-1] * BOTTLENECK_PX**2
         self.heads = nn.ModuleList(nn.Linear(features, latent) for _ in range(heads))
 
@@ -62,7 +71,7 @@ class Up(nn.Module):
         super().__init__()
         channels = config.channels()
         self.deepest = channels[-1]
-        self.expand = nn.Linear(config.latent, self.deepest * BOTTLENECK_PX**2)
+        self.expand = WideLinear(config.latent, self.deepest * BOTTLENECK_PX**2)
         before = [self.deepest, *reversed(channels[1:])]
         after = list(reversed(channels))
         self.ups = nn.ModuleList(UpConv(i, o) for i, o in zip(before, after, strict=True))

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lowlight.core.errors import OutputError
+
 _LEFTOVER = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.part")
 _NAME_BYTES = 200  # of a final name that is kept in the temporary one: file systems stop at 255
 
@@ -27,6 +29,15 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that appears whole or not at all."""
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="")
+    except OSError as error:
+        raise OutputError(f"{path} could not be written: {error.strerror or error}.") from error
 
 
 def is_leftover(path: Path) -> bool:

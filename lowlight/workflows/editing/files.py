@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lowlight import __version__
-from lowlight.checkpoint import find_weights, load_weights, read_header
+from lowlight.checkpoint import file_sha256, find_weights, load_weights, read_header
 from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.errors import OutputError, UsageError, WeightsError
 from lowlight.core.photo import Picture, RawFrame
@@ -32,7 +32,6 @@ from lowlight.workflows.editing.photos import PyramidModel, Sidecar, level_size,
 from lowlight.workflows.editing.pictures import fix_from
 from lowlight.workflows.enhancing.outputs import check_writable, make_folder
 from lowlight.workflows.enhancing.photo_steps import meter, refuse_black
-from lowlight.workflows.evaluating.pair_lists import file_sha256
 from lowlight.writers import WriterOptions, write_picture, writer_for
 
 PYRAMID = "lapcvae"

@@ -15,7 +15,7 @@ from lowlight.workflows.enhancing.enhancer import Enhancer, Written
 from lowlight.workflows.enhancing.inputs import Photo
 from lowlight.workflows.enhancing.options import EnhanceOptions
 from lowlight.workflows.enhancing.outputs import is_file_name, remove_leftovers
-from lowlight.workflows.enhancing.planning import outputs_exist, own_jobs, plan_jobs
+from lowlight.workflows.enhancing.planning import outputs_exist, own_jobs, plan_jobs, with_weights
 from lowlight.workflows.enhancing.reading import Read, check_scene
 from lowlight.workflows.enhancing.rows import EXISTS, Job, Row, failed_row, make_row
 from lowlight.workflows.enhancing.scenes import Scene
@@ -45,6 +45,7 @@ def enhance_files(
     it is known, `on_meter` hears of the pass that one common ratio needs. Once `stop` says so, the photo in hand is
     given up, those past the network are written, and the rows so far are returned.
     """
+    options = with_weights(options, photos)
     whole = plan_jobs(photos, options)
     jobs = own_jobs(whole, options.shard)
     if stop():

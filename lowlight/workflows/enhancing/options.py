@@ -23,7 +23,7 @@ class EnhanceOptions:
 
     out: Path
     suffix: str | None = None  # of the format; None: what `out` names, else .png
-    weights: str | Path | None = None  # a file or a shipped model's name; None: the default
+    weights: str | Path | None = None  # a file or a shipped name; None: the default for photos, or for scenes
     ratio: str | float = "auto"  # "auto", "same" or a number
     ev: float = 0.0  # stops on top of the ratio
     wb: str | tuple[float, float, float] = "camera"  # "camera", "auto", "daylight" or R, G, B gains

@@ -1,8 +1,10 @@
 """From what was named to jobs: which scenes make which files, and which of them are this run's."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from lowlight.checkpoint import BURST_WEIGHTS
 from lowlight.core.errors import UsageError
 from lowlight.workflows.enhancing.inputs import Photo
 from lowlight.workflows.enhancing.options import EnhanceOptions
@@ -30,6 +32,13 @@ def plan_jobs(photos: Sequence[Photo | Scene], options: EnhanceOptions) -> list[
     return [
         Job(scene, output, tuple(options.samples.paths(output))) for scene, output in zip(scenes, outputs, strict=True)
     ]
+
+
+def with_weights(options: EnhanceOptions, photos: Sequence[Photo | Scene]) -> EnhanceOptions:
+    """The options with weights for several frames where some scene has them and no weights were named."""
+    if options.weights is None and any(isinstance(each, Scene) and len(each.photos) > 1 for each in photos):
+        return replace(options, weights=BURST_WEIGHTS)
+    return options
 
 
 def own_jobs(jobs: Sequence[Job], part: Shard | None) -> list[Job]:

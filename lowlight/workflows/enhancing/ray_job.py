@@ -17,7 +17,7 @@ from lowlight.workflows.enhancing.enhance import OnMeter, OnRow, common_ratio, e
 from lowlight.workflows.enhancing.enhancer import Enhancer
 from lowlight.workflows.enhancing.inputs import Photo
 from lowlight.workflows.enhancing.options import EnhanceOptions
-from lowlight.workflows.enhancing.planning import own_jobs, plan_jobs
+from lowlight.workflows.enhancing.planning import own_jobs, plan_jobs, with_weights
 from lowlight.workflows.enhancing.rows import Job, Row, failed_row
 from lowlight.workflows.enhancing.scenes import Scene
 
@@ -106,6 +106,7 @@ def enhance_on_ray(
     ray = _import_ray()
     if options.dry_run:
         return enhance_files(photos, options, on_row=on_row, on_meter=on_meter, stop=stop)
+    options = with_weights(options, photos)
     whole = plan_jobs(photos, options)
     jobs = own_jobs(whole, options.shard)
     if not jobs or stop():

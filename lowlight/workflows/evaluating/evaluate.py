@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import torch
 
-from lowlight.core.errors import OutputError
 from lowlight.data.pairs import Pair
 from lowlight.metrics.histogram import BINS, jensen_shannon, luma_histogram
 from lowlight.report.statistics import MEASURES, mean_row, over_versions, statistics
@@ -21,7 +20,7 @@ from lowlight.workflows.evaluating.pair_lists import PairList, Selection, load_p
 from lowlight.workflows.evaluating.protocols import find_protocol, protocol_facts
 from lowlight.workflows.evaluating.scoring import Pixels, Row, error_in, rounded_to_8_bits, score, surroundings
 from lowlight.workflows.evaluating.validation import as_planes, gray_like, match_sizes
-from lowlight.writers.atomic import replacing
+from lowlight.writers.atomic import write_text
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
 Report = dict[str, Any]
@@ -182,12 +181,3 @@ def report_json(report: Report) -> str:
 def write_report(path: Path, report: Report) -> None:
     """Write a report as JSON; `path` appears whole or not at all."""
     write_text(path, report_json(report))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file that appears whole or not at all."""
-    try:
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="")
-    except OSError as error:
-        raise OutputError(f"{path} could not be written: {error.strerror or error}.") from error

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from lowlight.checkpoint import file_sha256
 from lowlight.core.compute import choose_device
 from lowlight.core.config import from_dict
 from lowlight.core.errors import UsageError
@@ -12,7 +13,6 @@ from lowlight.workflows.evaluating.fusion_published import PUBLISHED, beside_pub
 from lowlight.workflows.evaluating.fusion_scorer import SETS, open_fixed_frames
 from lowlight.workflows.evaluating.fusion_scores import score_fusion
 from lowlight.workflows.evaluating.image_models import Loaded, load_scored, names_of
-from lowlight.workflows.evaluating.pair_lists import file_sha256
 
 SAMPLES = 100
 _VARIANTS = {"max": "Max", "mean": "Mean", "bayes": "Bay"}

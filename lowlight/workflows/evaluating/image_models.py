@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lowlight.checkpoint import LAST, RUN_FILES, load_weights, read_header, weights_file
+from lowlight.checkpoint import LAST, RUN_FILES, file_sha256, load_weights, read_header, weights_file
 from lowlight.core.compute import choose_device
 from lowlight.core.config import from_dict
 from lowlight.core.errors import OutputError, UsageError, WeightsError
@@ -18,7 +18,6 @@ from lowlight.core.photo import Picture
 from lowlight.data import DATASETS
 from lowlight.models import MODELS, current_name
 from lowlight.report.tables import Table
-from lowlight.workflows.evaluating.pair_lists import file_sha256
 from lowlight.workflows.evaluating.repair_figures import Compared
 from lowlight.workflows.evaluating.scorers import Figure, Scorer, find_scorer
 from lowlight.workflows.training.weights_files import EPOCH

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from lowlight.checkpoint import find_weights, load_weights
+from lowlight.checkpoint import file_sha256, find_weights, load_weights
 from lowlight.core.compute import choose_device
 from lowlight.core.errors import UsageError
 from lowlight.core.photo import RawFrame
@@ -18,7 +18,6 @@ from lowlight.restorer import RestorerOptions
 from lowlight.workflows.evaluating.baselines import WAVELET, WAVELET_METHOD, open_baseline
 from lowlight.workflows.evaluating.clocks import MergeClock, NetworkClock
 from lowlight.workflows.evaluating.oracle import Oracle, require_posterior
-from lowlight.workflows.evaluating.pair_lists import file_sha256
 from lowlight.workflows.evaluating.protocols import DEFAULT_PROTOCOL, Size, find_protocol
 from lowlight.workflows.evaluating.scoring import Pixels
 from lowlight.workflows.evaluating.tile_scores import tile_pictures

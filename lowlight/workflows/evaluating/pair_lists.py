@@ -1,10 +1,10 @@
 """Which pairs an evaluation is about: read, chosen by protocol, split and exclusions, and named by a hash."""
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lowlight.checkpoint import file_sha256
 from lowlight.core.errors import UsageError
 from lowlight.data.pairs import Pair, PairRow, fit_truth, list_sha256, load_pair, ratio_from_exposures
 from lowlight.data.pictures import READERS
@@ -66,12 +66,6 @@ def open_pair_list(path: Path, protocol: Protocol, selection: Selection | None =
             raise UsageError(f"part {part} of {every} pairs is empty; cut them into at most {every} parts")
         facts |= {"pairs": len(chosen), "shard": str(part), "pairs_of_all_shards": every}
     return PairList(tuple(chosen), facts)
-
-
-def file_sha256(path: Path) -> str:
-    """Hash a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_pair_at(row: PairRow, size: Size) -> Pair:

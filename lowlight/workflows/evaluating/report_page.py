@@ -8,8 +8,8 @@ from lowlight.core.errors import DataError, OutputError
 from lowlight.report.figures import Curves
 from lowlight.report.page import Photo, build_page
 from lowlight.report.tables import Report, rows_as_csv, rows_as_jsonl
-from lowlight.workflows.evaluating.evaluate import write_text
 from lowlight.workflows.training.log import TrainingLog
+from lowlight.writers.atomic import write_text
 
 LOG = "log.jsonl"
 PAGE = "index.html"

@@ -23,12 +23,6 @@ from lowlight.workflows.evaluating.scoring import Pixels
 from lowlight.workflows.training.team import Team, join_team
 
 
-def refuse_several_processes(what: str) -> None:
-    """Raise `UsageError` where torchrun started several processes for something that one process does."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError(f"{what} are scored by one process; run lowlight eval without torchrun")
-
-
 def evaluate_together(
     pairs: PairList,
     several: Sequence[EvaluateOptions],

@@ -110,7 +110,8 @@ class Run:
         entered_s, waited_s, in_a_row = time.monotonic(), 0.0, 0
         if self._validation_due():  # the run was stopped in the middle of one
             self.validate(stopped)
-        with fast_kernels(self.device), one_thread_ahead() as ahead:
+        # Trying every convolution of a network that is worth recording takes longer than it saves.
+        with fast_kernels(self.device, choose=not run.graphs), one_thread_ahead() as ahead:
             upcoming = ahead.submit(self._share, self.step)
             while not self._agree_to_stop(stopped) and (progress := self._progress()) < 1:
                 asked_s = time.monotonic()

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lowlight.core.compute import choose_device
-from lowlight.core.errors import ConfigError
+from lowlight.core.errors import ConfigError, UsageError
 from lowlight.core.restoration import Batch, Share
 
 # The others wait while the first validates; a process that died is noticed by torchrun, not by this.
@@ -75,6 +75,12 @@ class Team:
         shared = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(shared, dist.ReduceOp.MAX)
         return [float(value) for value in shared.tolist()]
+
+
+def refuse_several_processes(what: str) -> None:
+    """Raise `UsageError` where torchrun started several processes for something that one process does."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(f"{what} are scored by one process; run lowlight eval without torchrun")
 
 
 @contextmanager
