@@ -1,12 +1,14 @@
 """Judge weights beyond PSNR: detail on photos kept out of training, colour on other cameras' files, tile seams.
 
     python examples/judge_weights.py WEIGHTS --photos PHOTOS --raw FILE... --seams FILE...
+    python examples/judge_weights.py WEIGHTS --bursts PHOTOS
 
 Detail: photos that no training saw are made dark (ratio 100, the noise of a middling sensor) and restored at full
 size; SSIM beside that of wavelet denoising. Colour: CIEDE2000 of 32-pixel block means against LibRaw's rendering at the
 same ratio, over blocks whose signal stands above the noise. Seams: the mean step across the lines where tiles end,
 against the steps one pixel beside them, and two: at full size every second step lies inside a 2x2 block of the mosaic
-and is smaller, so only the second number compares like with like. 1 is no seam at all.
+and is smaller, so only the second number compares like with like. 1 is no seam at all. Bursts: PSNR at full size of one
+to four dark frames of such a photo, on a tripod and moved by up to 8 pixels of the sensor.
 """
 
 import argparse
@@ -15,12 +17,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lowlight.burst import align
 from lowlight.checkpoint import load_weights
 from lowlight.core.photo import RawFrame
-from lowlight.data.dark_photos import dark_frame
+from lowlight.data.dark_photos import dark_frame, synthetic_burst
 from lowlight.data.photos import open_photos
 from lowlight.metrics.color_error import BLOCK_PX, block_colour_error
-from lowlight.metrics.fidelity import ssim
+from lowlight.metrics.fidelity import psnr, ssim
 from lowlight.ops.exposure import block_means, packed_to_rgb
 from lowlight.ops.tiling import TileGrid, dense
 from lowlight.raw.bayer import pack, packed_size
@@ -31,6 +34,8 @@ from lowlight.workflows.evaluating.baselines import amplified, wavelet
 
 SIDE_PX, RATIO = 512, 100.0
 PHOTOS = 20
+BURSTS, FRAMES = 10, 4
+SHAKE_PX, SPARE_PX = 4.0, 8  # packed pixels, two of the sensor's each
 
 
 def main() -> None:
@@ -38,12 +43,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path)
     parser.add_argument("--photos", type=Path, help="the folder or packed file that training used")
+    parser.add_argument("--bursts", type=Path, help="the same, for bursts of its photos")
     parser.add_argument("--raw", type=Path, nargs="*", default=[], help="RAW files of other cameras")
     parser.add_argument("--seams", type=Path, nargs="*", default=[], help="RAW files of several tiles")
     arguments = parser.parse_args()
     restorer = Restorer(load_weights(arguments.weights)[0], RestorerOptions())
     if arguments.photos:
         detail(restorer, arguments.photos)
+    if arguments.bursts:
+        bursts(restorer, arguments.bursts)
     for path in arguments.raw:
         frame = read_raw(path)
         ratio = meter(frame)
@@ -66,6 +74,21 @@ def detail(restorer: Restorer, photos: Path) -> None:
         f"detail, {len(ours)} photos: SSIM {np.mean(ours):.3f}, wavelet {np.mean(classical):.3f}, "
         f"gain {gain.mean():.3f} (least {gain.min():.3f})"
     )
+
+
+def bursts(restorer: Restorer, photos: Path) -> None:
+    """PSNR at full size of bursts of kept-aside photos, frame by frame."""
+    _, aside = open_photos(photos).split()
+    count = min(BURSTS, len(aside))
+    for shake_px in (0.0, SHAKE_PX):
+        scores = np.zeros((count, FRAMES))
+        for index in range(count):
+            frames, truth = synthetic_burst(middle(aside[index]), FRAMES, RATIO, index, shake_px, spare_px=SPARE_PX)
+            for number in range(1, FRAMES + 1):
+                pixels = as_tensor(restorer.photo(align(frames[:number]), RATIO).pixels)
+                scores[index, number - 1] = psnr(pixels, truth)
+        told = ", ".join(f"{score:.2f}" for score in scores.mean(0))
+        print(f"bursts, {count} photos, moved by up to {2 * shake_px:g} pixels: {told} dB for 1 to {FRAMES} frames")
 
 
 def middle(photo: np.ndarray) -> np.ndarray:

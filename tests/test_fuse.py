@@ -13,7 +13,7 @@ from burst_material import RATIO, finer, frame, light, named, psnr, write
 from torch import Tensor, nn
 
 from lowlight.burst import AlignedFrame, Burst, align
-from lowlight.checkpoint import load_weights
+from lowlight.checkpoint import BURST_WEIGHTS, find_weights, load_weights
 from lowlight.core.errors import UsageError
 from lowlight.core.photo import BGGR, RawFrame
 from lowlight.core.restoration import ModelTraits, Noise, Restoration
@@ -305,14 +305,35 @@ def test_more_frames_than_a_network_was_made_for_are_named(
     assert not any("at most" in note for note in row["notes"])
 
 
+@pytest.mark.slow
+@pytest.mark.shared
+def test_the_shipped_weights_make_more_of_a_real_burst(shared_data: Path) -> None:
+    frames, mean = real_burst(shared_data)
+    ratio = Burst.single(mean).meter()
+    whole = Restorer(load_weights(find_weights(None))[0], replace(PLAIN, ensemble=1), "cpu")
+    truth = whole.photo(mean, ratio).pixels
+    restorers = [Restorer(load_weights(find_weights(name))[0]) for name in (None, BURST_WEIGHTS)]
+    default, burst = (
+        [psnr(restorer.photo(align(frames[:count]), ratio).pixels, truth) for count in (1, 2, 3, 4)]
+        for restorer in restorers
+    )
+    assert sorted(burst) == burst
+    assert burst[3] >= default[0] + 1 and burst[3] >= default[3] - 0.3
+
+
 @pytest.mark.shared
 def test_each_frame_of_a_real_burst_helps(shared_data: Path) -> None:
-    folder = shared_data / "burst_imx296"
-    frames = [read_raw(folder / f"static_a_0{number}.dng") for number in range(4)]
-    sixteenths = np.load(folder / "static_a_mean_of_64.npz")["mean_x16"]
-    black, white = (tuple(16 * level for level in levels) for levels in (frames[0].black, frames[0].white))
-    mean = replace(frames[0], mosaic=np.round(sixteenths).astype(np.uint16), black=black, white=white)
+    frames, mean = real_burst(shared_data)
     ratio = Burst.single(mean).meter()
     truth = plain(mean, ratio)
     scores = [psnr(plain(align(frames[:count]), ratio), truth) for count in (1, 2, 3, 4)]
     assert sorted(scores) == scores and scores[3] - scores[0] > 5
+
+
+def real_burst(shared_data: Path) -> tuple[list[RawFrame], RawFrame]:
+    """Four dark frames of a scene that stands still, and the mean of its 64."""
+    folder = shared_data / "burst_imx296"
+    frames = [read_raw(folder / f"static_a_0{number}.dng") for number in range(4)]
+    sixteenths = np.load(folder / "static_a_mean_of_64.npz")["mean_x16"]
+    black, white = (tuple(16 * level for level in levels) for levels in (frames[0].black, frames[0].white))
+    return frames, replace(frames[0], mosaic=np.round(sixteenths).astype(np.uint16), black=black, white=white)

@@ -62,6 +62,20 @@ def test_a_resumed_run_may_record_or_not() -> None:
     assert first_difference(shapes_run(), shapes_run(graphs=True)) is None
 
 
+def test_a_run_goes_on_without_graphs_from_a_state_of_recorded_steps(tmp_path: Path) -> None:
+    run = Run(shapes_run(device="cpu"), tmp_path)
+    losses = [run.learner.learn(run.source.batch(step), step / 40, step) for step in range(4)]
+    state = run.learner.state()
+    for group in state["optimiser"]["param_groups"]:  # as it is where steps are recorded
+        group |= {"lr": torch.tensor(group["lr"]), "capturable": True}
+    again = Run(shapes_run(device="cpu"), tmp_path)
+    again.learner.load_state(state)
+    (group,) = again.optimiser.param_groups
+    assert isinstance(group["lr"], float) and not group["capturable"]
+    following = [each.learner.learn(run.source.batch(4), 0.1, 4) for each in (run, again)]
+    assert following[0] == following[1] and all(losses)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("name", ["fusion", "fcn-s", "fusion-cvae"])

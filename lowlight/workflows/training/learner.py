@@ -130,7 +130,11 @@ class Learner:
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
         self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        saved = state["optimiser"]
+        # Whether steps are recorded is this run's own affair.
+        own = [{key: group[key] for key in ("lr", "capturable")} for group in self.optimiser.param_groups]
+        groups = [{**group, **mine} for group, mine in zip(saved["param_groups"], own, strict=True)]
+        self.optimiser.load_state_dict({**saved, "param_groups": groups})
         if self.average:
             self.average.load_state_dict(state["average"])
 
