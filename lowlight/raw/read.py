@@ -170,10 +170,11 @@ def _copy(raw: Any, path: Path, container: str | None) -> _Decoded:
         raise UnsupportedRawError(
             f"{name} repeats its colour filters every {rows} x {columns} pixels; a Bayer RAW repeats every 2 x 2."
         )
-    colours = raw.raw_colors_visible[:2, :2]
+    sizes = raw.sizes
+    # What LibRaw lays over the whole sensor, where the visible mosaic begins; asking for all its colours takes a while.
+    colours = np.roll(raw_pattern, (-sizes.top_margin, -sizes.left_margin), axis=(0, 1))
     if bayer_pattern(_as_pattern(colours)) is None:
         raise UnsupportedRawError(strange_pattern(name, _as_pattern(colours)))
-    sizes = raw.sizes
     if tags and is_tiff_picture(tags, sizes.raw_width, sizes.raw_height):
         kind = TIFF_PICTURE_KINDS[tags[PHOTOMETRIC]]
         raise UnsupportedRawError(f"{name} is a TIFF picture ({kind}): it is already developed, not RAW sensor data.")
