@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,9 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import RestorationModel
-from lowlight.models import FORMER_NAMES, MODELS, build_model, current_name, model_config
+from lowlight.models import FORMER_NAMES, MODELS, build_model, current_name, fused_bias, model_config
 from lowlight.models.blocks import LEAK, DoubleConv, HalvingPool, WideLinear
-from lowlight.models.fused_bias import add_bias, can_fuse
+from lowlight.models.fused_bias import add_bias, can_fuse, working_kernel
 from lowlight.models.macs import count_macs, count_parameters
 from lowlight.workflows.models import list_models
 
@@ -297,6 +298,44 @@ def test_pooling_and_the_widest_layer_are_the_same_in_inference() -> None:
 def test_nothing_is_fused_by_hand_where_there_is_no_gpu() -> None:
     with torch.inference_mode():
         assert not can_fuse(torch.zeros(1, 2, 4, 4, dtype=torch.bfloat16))
+
+
+class FakeKernel:
+    """What Triton's would do, on a CPU."""
+
+    def __init__(self, offset: float = 0.0, error: Exception | None = None) -> None:
+        self.offset, self.error = offset, error
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+        def run(x: torch.Tensor, bias: torch.Tensor, count: int, channels: int, slope: float, block: int) -> None:
+            assert grid[0] * block >= count == x.numel() and x.shape[1] == channels == len(bias)
+            if self.error:
+                raise self.error
+            x += bias[:, None, None] + self.offset
+            torch.nn.functional.leaky_relu_(x, slope)
+
+        return run
+
+
+@pytest.mark.parametrize(
+    ("kernel", "works"),
+    [
+        (None, False),
+        (FakeKernel(), True),
+        (FakeKernel(offset=0.5), False),
+        (FakeKernel(error=RuntimeError("no compiler")), False),
+    ],
+)
+def test_a_kernel_is_used_once_it_was_seen_to_work(
+    kernel: FakeKernel | None, works: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    working_kernel.cache_clear()
+    monkeypatch.setattr(fused_bias, "make_kernel", lambda: kernel)
+    assert working_kernel(torch.device("cpu")) is (kernel if works else None)
+    if works:
+        x = torch.tensor([-1.0, 1.0]).view(1, 1, 1, 2)
+        assert add_bias(x, torch.tensor([0.5]), 0.2).flatten().tolist() == pytest.approx([-0.1, 1.5])
+    working_kernel.cache_clear()
 
 
 @pytest.mark.gpu
