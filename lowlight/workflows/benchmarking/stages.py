@@ -44,8 +44,10 @@ POINTS = (
     Point("align", f"{_ENHANCING}.reading", "align"),
     Point("meter", f"{_ENHANCING}.reading", "meter_scene"),
     Point("pack", "lowlight.tile_source", "TileSource.tiles", lazy=True),  # and amplify
+    Point("pack", "lowlight.tile_source", "TileSource.stacks", lazy=True),
     Point("network", "lowlight.tile_batches", "BatchRunner._restore"),
     Point("batch", "lowlight.tile_batches", "BatchRunner.images", lazy=True),  # what handing tiles to and fro takes
+    Point("batch", "lowlight.tile_batches", "BatchRunner.stacks", lazy=True),
     Point("merge", "lowlight.ops.blending", "BandBlender.merge", lazy=True),
     Point("merge", "lowlight.device_restorer", "merge_tensors"),
     Point("develop", "lowlight.restorer", "develop"),
