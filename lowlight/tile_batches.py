@@ -85,14 +85,20 @@ class BatchRunner:
     def stacks(self, stacks: Iterator[TileStack], strength: float) -> Iterator[Tensor]:
         """Outputs `[B, C', ut, ut]` of stacks of tiles, float32, where they belong."""
         for stack in stacks:
-            parts: list[Tensor] = []
+            whole: Tensor | None = None
             done, count = 0, len(stack.frames)
             while done < count:
                 now = stack.part(done, done + self.batch)
-                if (out := self._output(now, strength)) is not None:
-                    parts.append(out)
-                    done += len(now.frames)
-            yield parts[0] if len(parts) == 1 else torch.cat(parts)
+                if (out := self._output(now, strength)) is None:
+                    continue
+                if whole is None:
+                    whole = out if len(out) == count else out.new_empty(count, *out.shape[1:])
+                # Copied at once: a compiled network writes its next output where this one lies.
+                if whole is not out:
+                    whole[done : done + len(out)] = out
+                done += len(out)
+            assert whole is not None, "a stack has at least one tile"
+            yield whole
 
     def _forward(self, items: list[TileInput], strength: float) -> Iterator[Tensor]:
         while items:

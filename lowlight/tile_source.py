@@ -109,10 +109,9 @@ class TileSource:
 
     def _apart(self, bands: Tensor, fine: Tensor) -> Tensor:
         """Rows of tiles `[R, C', ut, width]` cut into tiles, `[R * cols, C', ut, ut]`; they may overlap."""
-        side = bands.shape[2]
-        cut = bands.index_select(3, fine).unflatten(3, (-1, side))  # type: ignore[no-untyped-call]
-        tiles: Tensor = cut.permute(0, 3, 1, 2, 4).flatten(0, 1)
-        return tiles
+        rows, channels, side, _ = bands.shape
+        cut = bands.index_select(3, fine).view(rows, channels, side, -1, side)
+        return cut.permute(0, 3, 1, 2, 4).flatten(0, 1)
 
     def _down(self, row: int) -> Tensor:
         """The coarse picture stretched along the rows of a row of tiles, `[C', ut, wb]`."""

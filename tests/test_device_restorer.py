@@ -23,6 +23,7 @@ from lowlight.ops.tiling import sparse
 from lowlight.raw.bayer import pack
 from lowlight.resident import ResidentScene, pack_tensor, seen_as, turn_back, upload
 from lowlight.restorer import Restored, Restorer, RestorerOptions
+from lowlight.tile_batches import BatchRunner, TileStack
 from lowlight.views import VIEWS
 from lowlight.workflows.enhancing import enhancer
 from lowlight.workflows.enhancing.enhance import EnhanceOptions, enhance_files
@@ -199,6 +200,25 @@ def test_enhance_with_it_makes_the_same_files_and_rows(
     assert rows == their_rows and pictures.keys() == theirs.keys()
     assert all(steps_apart(pictures[name], theirs[name]) <= 2 * 17 for name in pictures)  # a spread is times 16
     assert len(sent) >= 3 and all(isinstance(each, ResidentScene) for each in sent)
+
+
+class OneBuffer(nn.Module):
+    """Gives every output in the same memory, as a network does that was compiled to a CUDA graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffer = torch.zeros(2, 3, 8, 8)
+
+    def restore(self, frames: torch.Tensor) -> Restoration:
+        self.buffer[: len(frames)] = frames[:, 0, :3]
+        return Restoration(self.buffer[: len(frames)])
+
+
+def test_outputs_of_a_stack_survive_the_next_batch() -> None:
+    frames = torch.rand(5, 1, 4, 8, 8)
+    runner = BatchRunner(OneBuffer(), CPU, torch.float32, 2, None, stay=True)
+    (found,) = runner.stacks(iter([TileStack(frames, None, None)]), 1.0)
+    assert torch.equal(found, frames[:, 0, :3])
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ def expose_burst(
     frames, pattern = [], None
     for index in range(light.ratio.shape[1]):
         # The first frame is the one that stays; a packed pixel is two of the sensor's.
-        moved = _each_resampled(raw, -2 * light.shift[:, index]).clamp_(min=0) if index else raw
+        moved = _each_resampled(raw, -2 * light.shift[:, index]).clamp(min=0) if index else raw
         mosaic = mosaic_of(moved) / light.ratio[:, index, None, None]
         reading, pattern = expose_again(mosaic, sensor, config, generator, pattern)
         packed = pack_reading(reading)

@@ -47,7 +47,7 @@ def working_kernel(device: torch.device) -> Any:
     expected = F.leaky_relu(x.float() + bias.float()[:, None, None], 0.5)
     try:
         found = _launch(kernel, x, bias, 0.5).float()
-    except Exception as error:  # compilers raise what they like
+    except Exception as error:  # Triton's compiler, the C compiler it calls and the driver raise what they like
         logger.info("bias and activation stay apart on %s: %s", device, error)
         return None
     if not torch.allclose(found, expected, rtol=1e-2, atol=1e-2):
@@ -63,6 +63,7 @@ def make_kernel() -> Any:
     import triton
     import triton.language as tl
 
+    # Triton compiles the source of this function, whose arguments have no types of Python's.
     @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
     def add_bias_leaky(values, bias, count, channels, slope, block: tl.constexpr):  # type: ignore[no-untyped-def]
         """`values += bias[channel]`, then LeakyReLU, of numbers whose channels lie side by side."""

@@ -116,7 +116,7 @@ def merge_tensors(
     total: Tensor | None = None
     tops = iter(rows)
     for stack in stacks:
-        tiles: Tensor = stack.clamp_(0, 1).unflatten(0, (-1, len(cols)))  # type: ignore[no-untyped-call]
+        tiles = stack.clamp_(0, 1).view(-1, len(cols), *stack.shape[1:])
         channels = tiles.shape[2]
         if total is None:
             total = torch.zeros(channels, *size, device=weights.device)

@@ -171,7 +171,8 @@ def _copy(raw: Any, path: Path, container: str | None) -> _Decoded:
             f"{name} repeats its colour filters every {rows} x {columns} pixels; a Bayer RAW repeats every 2 x 2."
         )
     sizes = raw.sizes
-    # What LibRaw lays over the whole sensor, where the visible mosaic begins; asking for all its colours takes a while.
+    # The pattern is the whole sensor's; this is where its visible part begins. `raw_colors_visible` says the same, but
+    # from an array as large as the sensor.
     colours = np.roll(raw_pattern, (-sizes.top_margin, -sizes.left_margin), axis=(0, 1))
     if bayer_pattern(_as_pattern(colours)) is None:
         raise UnsupportedRawError(strange_pattern(name, _as_pattern(colours)))

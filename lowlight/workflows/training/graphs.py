@@ -24,7 +24,10 @@ Form = tuple[tuple[str, torch.Size], ...]
 
 
 class _Recorded(NamedTuple):
-    """One form of batch: its two recordings, what they read and what they write."""
+    """One form of batch: its two recordings, what they read and what they write.
+
+    `gradients` are only held, so that no later recording is given the memory that `update` reads.
+    """
 
     backward: torch.cuda.CUDAGraph
     update: torch.cuda.CUDAGraph
@@ -106,6 +109,8 @@ class StepGraphs:
             gradients = [parameter.grad for parameter in self.parameters]
             with torch.cuda.graph(update, **how):
                 self._update()
+        except torch.OutOfMemoryError:  # has a sentence of its own
+            raise
         except RuntimeError as error:
             reason = str(error).strip().split("\n")[0]
             raise LowlightError(f"a step cannot be recorded ({reason}); set run.graphs to false") from error
