@@ -164,7 +164,8 @@ def _stacked(items: list[TileInput], strength: float) -> TileStack:
     base = [item.base for item in items if item.base is not None]
     drawn = [item.noise for item in items if item.noise is not None]
     noise = tuple(torch.stack(each) for each in zip(*drawn, strict=True)) if drawn else None
-    frames = torch.stack([item.frames for item in items])
+    # Channels last, as networks read them.
+    frames = torch.stack([item.frames.permute(0, 2, 3, 1) for item in items]).permute(0, 1, 4, 2, 3)
     return TileStack(frames, torch.stack(base) if base else None, mixed, noise)
 
 

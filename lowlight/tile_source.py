@@ -24,6 +24,7 @@ from lowlight.ops.exposure import (
 from lowlight.ops.tiling import TileGrid
 from lowlight.tile_batches import TileInput, TileStack
 
+SEEN_ROWS = 64  # packed rows brought to what a network reads at a time
 RAW_CHANNELS, SRGB_CHANNELS = 4, 3  # a network reads packed RAW, or dark sRGB at packed size (thesis, task 2)
 
 
@@ -69,16 +70,36 @@ class TileSource:
         self._between: dict[tuple[int, int], Tensor] = {}  # interpolation, by blocks and first row or column
         self.coarse = self._coarse() if traits.base == "lowpass" and strength > 0 else None
 
-    def tiles(self) -> Iterator[TileInput]:
-        """Every tile in row-major order."""
+    def tiles(self, dtype: torch.dtype = torch.float32) -> Iterator[TileInput]:
+        """Every tile in row-major order, frames as `dtype`."""
         tile, u = self.grid.tile, self.traits.upscale
-        for row in self.grid.rows:
-            bands = [self._seen(self._padded(packed, tile)) for packed in self._packed_rows(row, row + tile)]
+        for row, band in zip(self.grid.rows, self._bands(dtype), strict=True):
             mixed = self._developed(row) if self.strength < 1 else None
             for col in self.grid.cols:
-                cut = torch.stack([band[:, :, col : col + tile] for band in bands])
                 developed = None if mixed is None else mixed[:, :, u * col : u * (col + tile)]
-                yield TileInput(cut, self._base(row, col), developed, self._noise(row, col))
+                yield TileInput(band[..., col : col + tile], self._base(row, col), developed, self._noise(row, col))
+
+    def _bands(self, dtype: torch.dtype) -> Iterator[Tensor]:
+        """What the network reads of each row of tiles, `[N, C, tile, padded width]`, channels last in memory.
+
+        Rows that two rows of tiles share are made once, and a few at a time, which stay in the processor's cache.
+        """
+        tile = self.grid.tile
+        shape = (self._members, tile, self.grid.padded[1], self.traits.in_channels)
+        held, done = torch.empty(shape, dtype=dtype, device=self.device), 0
+        for row in self.grid.rows:
+            band = torch.empty_like(held)
+            kept = max(done - row, 0)
+            band[:, :kept] = held[:, tile - kept :]
+            while kept < tile:
+                stop = tile if self.grid.height < tile else min(kept + SEEN_ROWS, tile)
+                for member, packed in enumerate(self._packed_rows(row + kept, row + stop)):
+                    seen = self._seen(self._padded(packed, stop - kept)).to(dtype)
+                    for channel, plane in enumerate(seen):  # all in one step take twice as long
+                        band[member, kept:stop, :, channel] = plane
+                kept = stop
+            yield band.permute(0, 3, 1, 2)
+            held, done = band, row + tile
 
     def stacks(self, tiles: int, dtype: torch.dtype) -> Iterator[TileStack]:
         """The same by whole rows of tiles, at least one, and as many as make at most `tiles`; frames as `dtype`.
@@ -130,6 +151,11 @@ class TileSource:
             return None
         drawn = [self._noise(row, col) or () for row in starts for col in self.grid.cols]
         return tuple(torch.stack(each) for each in zip(*drawn, strict=True))
+
+    @property
+    def _members(self) -> int:
+        """How many frames the network gets."""
+        return len(self.burst.frames) if self.traits.max_frames > 1 else 1
 
     def _packed_rows(self, start: int, stop: int) -> Iterator[Tensor]:
         """Rows of each frame for a network of sets, of their mean for any other; fewer at the frame's end."""

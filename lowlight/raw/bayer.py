@@ -63,9 +63,8 @@ def pack(frame: RawFrame, start: int = 0, stop: int | None = None, *, clip: bool
         black, white = np.float32(frame.black[colour]), np.float32(frame.white[colour])
         np.subtract(band[row::2, col::2], black, out=planes[colour])
         planes[colour] *= np.float32(1) / (white - black)
-    if clip:
-        np.maximum(planes, 0, out=planes)
-    return torch.from_numpy(planes)
+    packed = torch.from_numpy(planes)
+    return packed.clamp_(min=0) if clip else packed
 
 
 def _band(
