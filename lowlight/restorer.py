@@ -17,6 +17,7 @@ from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.errors import UsageError
 from lowlight.core.photo import LinearImage, RawFrame
 from lowlight.core.restoration import HierarchicalModel, ModelTraits, Noise, RestorationModel
+from lowlight.models.onednn import pack_weights
 from lowlight.ops.blending import BandBlender, Merge, tile_weights
 from lowlight.ops.resize import mean_of_blocks
 from lowlight.ops.tiling import GridRule, TileGrid, dense, sparse
@@ -27,8 +28,9 @@ from lowlight.tile_source import RAW_CHANNELS, SRGB_CHANNELS, TileSource, noise_
 from lowlight.views import VIEWS, Window, add_to_mean
 
 BAND_ROWS = 256  # rows developed at a time
-# Tiles at a time. Both divide the published tile counts 126 and 54, so that no short last batch picks another kernel.
-BATCH = {"cpu": 3, "cuda": 18, "mps": 6}
+# Tiles at a time; on a CPU the network says how many are good. All divide the published tile counts 126 and 54, so that
+# no short last batch picks another kernel.
+BATCH = {"cuda": 18, "mps": 6}
 SIZES = ("native", "full", "half")
 Pixels = npt.NDArray[np.uint16]
 
@@ -105,12 +107,14 @@ class Restorer:
                 "not fit one another; leave out --ensemble, or take weights of full size"
             )
         self.rule = self.options.grid.fitted(self.traits.tile)
-        self.batch = self.options.batch or BATCH[self.device.type]
+        self.batch = self.options.batch or default_batch(self.traits, self.device)
         self._last: BandBlender | None = None
         network: torch.nn.Module = model
         self.model = network.to(self.device, self.dtype, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         if self.options.compile:
             compile_network(self.model, self.traits, self.device, self.dtype, self.batch)
+        else:
+            pack_weights(self.model, self.batch)
 
     def grid(self, frame: RawFrame, *, further: bool = False) -> TileGrid:
         """Where the tiles of a frame lie, or those of a `further` view of an ensemble."""
@@ -256,6 +260,11 @@ class Restorer:
             return LinearImage(pixels, np.eye(3, dtype=np.float32), (1.0, 1.0, 1.0))
         r, g, b, _ = frame.wb_gains
         return LinearImage(pixels, frame.camera_to_srgb, (r, g, b))
+
+
+def default_batch(traits: ModelTraits, device: torch.device) -> int:
+    """How many tiles to compute at a time where nobody says otherwise."""
+    return BATCH.get(device.type, traits.cpu_batch)
 
 
 def _spans(window: Window, padding: tuple[int, int], packed: tuple[int, int], u: int) -> tuple[range, range]:

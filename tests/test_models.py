@@ -1,5 +1,6 @@
 """Networks: the sizes the thesis publishes, and the steps every model promises."""
 
+import copy
 import json
 import math
 from collections.abc import Callable
@@ -11,10 +12,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import RestorationModel
-from lowlight.models import FORMER_NAMES, MODELS, build_model, current_name, fused_bias, model_config
-from lowlight.models.blocks import LEAK, DoubleConv, HalvingPool, WideLinear
+from lowlight.models import FORMER_NAMES, MODELS, build_model, current_name, fused_bias, model_config, onednn
+from lowlight.models.blocks import LEAK, DoubleConv, HalvingPool, UpConv
 from lowlight.models.fused_bias import add_bias, can_fuse, working_kernel
 from lowlight.models.macs import count_macs, count_parameters
+from lowlight.models.onednn import PackedLinear
+from lowlight.models.sub_pixel import SubPixelHead, filter_of_blocks
 from lowlight.workflows.models import list_models
 
 # Prior, encoder, decoder.
@@ -281,18 +284,86 @@ def test_more_filters_at_full_size_start_as_the_identity(name: str) -> None:
         model_config(name, {"filters": 0})
 
 
-def test_pooling_and_the_widest_layer_are_the_same_in_inference() -> None:
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(3, 5, 8, 6, generator=generator)
-    pool, wide = HalvingPool(), WideLinear(7, 40)
-    z = torch.randn(3, 7, generator=generator)
-    with torch.no_grad():
-        expected = pool(x), wide(z)
+@pytest.mark.parametrize(("height", "width"), [(6, 9), (1, 1), (2, 5)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_filter_at_full_size_may_be_applied_before_the_shuffle(height: int, width: int, channels: int) -> None:
+    for first in (nn.Conv2d(5, 32, 1), nn.Conv2d(5, 32, 3, padding=1)):
+        head = SubPixelHead(first, channels, 2)
+        x = torch.randn(2, 5, height, width)
+        with torch.no_grad():
+            expected = head(x)
+        found = torch.empty_like(expected)
+        with torch.inference_mode():
+            head.into(found, x)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        weight, blocks = head[-1].weight.detach(), torch.randn(1, 32, 5, 7)
+        inside = nn.functional.conv2d(blocks, filter_of_blocks(weight), padding=1)
+        same = nn.functional.conv2d(nn.functional.pixel_shuffle(blocks, 2), weight, padding=1)
+        torch.testing.assert_close(nn.functional.pixel_shuffle(inside, 2), same, rtol=1e-5, atol=1e-5)
+
+
+def test_pooling_is_the_same_in_inference() -> None:
+    x, pool = torch.randn(3, 5, 8, 6, generator=torch.Generator().manual_seed(0)), HalvingPool()
     with torch.inference_mode():
-        found = pool(x), wide(z)
-    assert torch.equal(found[0], expected[0])
-    torch.testing.assert_close(found[1], expected[1])
-    assert found[1].is_contiguous()
+        found = pool(x)
+    assert torch.equal(found, pool(x))
+
+
+direct = pytest.mark.skipif(onednn._PACK_CONVOLUTION is None, reason="this PyTorch has no oneDNN to ask directly")
+
+
+@direct
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_packed_weights_give_what_plain_ones_give_for_any_size(dtype: torch.dtype, tolerance: float) -> None:
+    layers = nn.ModuleList((DoubleConv(4, 8), PackedLinear(7, 40), UpConv(4, 6, 12))).to(dtype).requires_grad_(False)
+    block, wide, up = layers
+    onednn.pack_weights(layers, 3)
+    assert all(weight.is_mkldnn for name, weight in layers.named_parameters() if name.endswith("weight"))
+    for count, height, width in ((3, 20, 12), (1, 20, 12), (2, 8, 40)):
+        x = torch.randn(count, 4, height, width, dtype=dtype).contiguous(memory_format=torch.channels_last)
+        z = torch.randn(count, 7, dtype=dtype)
+        skip = torch.randn(count, 3, 2 * height, 2 * width, dtype=dtype)
+        with torch.inference_mode():
+            found = block(x), wide(z), up.beside(x, skip), up.beside(x, skip)[:, :6]
+            assert block[0].weight.is_mkldnn and wide.weight.is_mkldnn and up.weight.is_mkldnn
+            twins = copy.deepcopy(layers)  # plain again
+            expected = twins[0](x), twins[1](z), twins[2].beside(x, skip), twins[2](x)
+        onednn.pack_weights(layers, 3)
+        assert torch.equal(found[2][:, 6:], skip)
+        for one, other in zip(found, expected, strict=True):
+            assert (one - other).abs().max() <= tolerance * other.abs().max()
+
+
+@direct
+def test_weights_are_packed_for_inference_alone_and_come_back_bit_for_bit() -> None:
+    model = build_model("sid-net", model_config("sid-net", {"base_channels": 4, "latent": 8, "init": "kaiming"})).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    frames = numbers((1, 1, 4, 256, 256))
+
+    def packed() -> int:
+        return sum(parameter.is_mkldnn for parameter in model.parameters())
+
+    with torch.inference_mode():
+        expected = model.restore(frames).image
+        onednn.pack_weights(model, 1)
+        assert packed() == 0  # it may still be trained
+        model.requires_grad_(False)
+        onednn.pack_weights(model, 1)
+        assert packed() == 39  # 30 convolutions, 5 that double, 4 layers at the latent
+        assert torch.allclose(model.restore(frames).image, expected, atol=1e-5)
+    with torch.no_grad():
+        assert torch.allclose(model.restore(frames).image, expected, atol=1e-5)
+    assert packed() == 12  # of the encoder, which was not used
+    for come_back in (model.state_dict, lambda: model.double().float().state_dict()):
+        onednn.pack_weights(model, 1)
+        assert packed() == 39
+        state = come_back()
+        assert packed() == 0 and all(torch.equal(state[name], value) for name, value in before.items())
+    onednn.pack_weights(model, 1)
+    twin = copy.deepcopy(model)
+    model.load_state_dict({name: 2 * value for name, value in before.items()})
+    assert torch.equal(model.state_dict()["prior.heads.0.weight"], 2 * before["prior.heads.0.weight"])
+    assert torch.equal(twin.state_dict()["prior.heads.0.weight"], before["prior.heads.0.weight"])
 
 
 def test_nothing_is_fused_by_hand_where_there_is_no_gpu() -> None:

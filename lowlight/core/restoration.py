@@ -104,6 +104,7 @@ class ModelTraits:
     halo: int = 0  # outer packed pixels of a tile that suffer from its border
     ensemble: int = 1  # views of a scene that are averaged unless somebody says otherwise
     crop_px: int = 0  # border of padding that likelihoods and measures leave out
+    cpu_batch: int = 3  # tiles at a time on a CPU unless somebody says otherwise: more take memory, fewer time
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,6 @@
 """Building blocks and initialisation shared by the networks of the thesis."""
 
-import platform
-from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +8,9 @@ from torch.nn import functional as F
 
 from lowlight.core.restoration import Gaussian
 from lowlight.models.fused_bias import add_bias, can_fuse
+from lowlight.models.onednn import DoublingConv, LeakyConv
 
 LEAK = 0.2
-FULL_SIZE_CHANNELS = 8  # at full sensor size every channel costs four times as much
 Init = Literal["normal02", "kaiming"]
 
 
@@ -21,16 +19,13 @@ def leaky() -> nn.LeakyReLU:
     return nn.LeakyReLU(LEAK, inplace=True)
 
 
-def _fused_convolution() -> Callable[..., Tensor] | None:
-    """Find the convolution with an activation in one kernel, of oneDNN; None where this PyTorch has none."""
-    if platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return None
-    # PyTorch's own compiler emits it, but it is no public function, so it may be gone one day.
-    fused: Callable[..., Tensor] | None = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
-    return fused
+@runtime_checkable
+class StartsAsIdentity(Protocol):
+    """A layer that changes nothing before it is trained."""
 
-
-_FUSED = _fused_convolution()
+    def start_as_identity(self) -> None:
+        """Set its weights so."""
+        ...
 
 
 class DoubleConv(nn.Sequential):
@@ -40,12 +35,7 @@ class DoubleConv(nn.Sequential):
     """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__(
-            nn.Conv2d(channels_in, channels_out, 3, padding=1),
-            leaky(),
-            nn.Conv2d(channels_out, channels_out, 3, padding=1),
-            leaky(),
-        )
+        super().__init__(LeakyConv(channels_in, channels_out), leaky(), LeakyConv(channels_out, channels_out), leaky())
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, C, h, w]` to `[B, C', h, w]`."""
@@ -54,11 +44,10 @@ class DoubleConv(nn.Sequential):
                 assert isinstance(conv, nn.Conv2d) and conv.bias is not None
                 x = add_bias(F.conv2d(x, conv.weight, padding=1), conv.bias, LEAK)
             return x
-        if _FUSED is None or not _fusible(x):
-            plain: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
-            return plain
-        for conv in (self[0], self[2]):
-            x = _FUSED(x, conv.weight, conv.bias, (1, 1), (1, 1), (1, 1), 1, "leaky_relu", [LEAK], "")
+        for conv, activation in ((self[0], self[1]), (self[2], self[3])):
+            assert isinstance(conv, LeakyConv)
+            fused = conv.with_leak(x, LEAK)
+            x = activation(conv(x)) if fused is None else fused
         return x
 
 
@@ -81,25 +70,8 @@ class HalvingPool(nn.MaxPool2d):
         return torch.maximum(rows[..., 0::2], rows[..., 1::2])
 
 
-class WideLinear(nn.Linear):
-    """A layer from few numbers to many, which reads far more weights than anything else.
-
-    In inference mode on a CPU the weights are the left factor: for the few items of a batch that takes two thirds of
-    the time of the usual order.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`[B, Z]` to `[B, F]`."""
-        if x.device.type != "cpu" or not torch.is_inference_mode_enabled() or torch.compiler.is_compiling():
-            return super().forward(x)
-        return torch.addmm(self.bias[:, None], self.weight, x.T).T.contiguous()
-
-
-class UpConv(nn.ConvTranspose2d):
+class UpConv(DoublingConv):
     """A transposed 2x2 convolution of stride 2 with bias, which doubles the size."""
-
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__(channels_in, channels_out, 2, stride=2)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """`[B, C, h, w]` to `[B, C', 2h, 2w]`."""
@@ -107,57 +79,10 @@ class UpConv(nn.ConvTranspose2d):
             return add_bias(F.conv_transpose2d(x, self.weight, stride=2), self.bias)
         return super().forward(x, output_size)
 
-
-def _fusible(x: Tensor) -> bool:
-    """Whether nothing looks at the steps one by one: no gradient, no compiler."""
-    if x.device.type != "cpu" or not torch.is_inference_mode_enabled() or torch.compiler.is_compiling():
-        return False
-    natively = x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return natively or (x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"))
-
-
-class ResidualFilter(nn.Module):
-    """`x + LeakyReLU(conv 3x3 of x)` at full sensor size; it starts as the identity."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1, padding_mode="replicate")
-
-    def start_at_zero(self) -> None:
-        """Make this the identity."""
-        nn.init.zeros_(self.conv.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`[B, C, H, W]` to the same shape."""
-        return x + F.leaky_relu(self.conv(x), LEAK)
-
-
-class SubPixelHead(nn.Sequential):
-    """The output: at upscale 1 the plain convolution of the thesis, else a pixel shuffle and filters at full size.
-
-    `conv` gives `head_channels` channels. The 3x3 filters at full size see across the 2x2 blocks that a pixel shuffle
-    alone would leave visible; they repeat the border, so that no tile fades at its edge. `filters` is how many there
-    are, the last of which gives the output.
-    """
-
-    def __init__(self, conv: nn.Module, channels_out: int, upscale: int, filters: int = 1) -> None:
-        if upscale == 1:
-            super().__init__(conv)
-            return
-        more = [ResidualFilter(FULL_SIZE_CHANNELS) for _ in range(filters - 1)]
-        finish = nn.Conv2d(FULL_SIZE_CHANNELS, channels_out, 3, padding=1, padding_mode="replicate")
-        super().__init__(conv, nn.PixelShuffle(upscale), leaky(), *more, finish)
-
-    def start_at_zero(self) -> None:
-        """Make the output zero, for networks that predict a difference."""
-        last = self[-1]
-        assert isinstance(last, nn.Conv2d | nn.ConvTranspose2d)
-        nn.init.zeros_(last.weight)
-
-
-def head_channels(channels_out: int, upscale: int) -> int:
-    """How many channels the convolution inside a `SubPixelHead` gives."""
-    return channels_out if upscale == 1 else FULL_SIZE_CHANNELS * upscale**2
+    def beside(self, x: Tensor, skip: Tensor) -> Tensor:
+        """What `forward` gives, and behind it the channels of `skip [B, S, 2h, 2w]`."""
+        joined = self.joined(x, skip)
+        return torch.cat((self(x), skip), dim=1) if joined is None else joined
 
 
 def unit_gaussian(mean: Tensor) -> Gaussian:
@@ -190,5 +115,5 @@ def initialise(network: nn.Module, init: Init, generator: torch.Generator) -> No
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     for module in network.modules():
-        if isinstance(module, ResidualFilter):
-            module.start_at_zero()
+        if isinstance(module, StartsAsIdentity):
+            module.start_as_identity()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lowlight.core.errors import WeightsError
 from lowlight.core.restoration import Gaussian, Latent, Likelihood, Noise, Restoration, Share
-from lowlight.models.blocks import SubPixelHead, head_channels, initialise
+from lowlight.models.blocks import initialise
 from lowlight.models.fusion_blocks import DecoderCell, SizePenalty, initialise_uniform
 from lowlight.models.fusion_options import FusionConfig, FusionRawConfig, TowerOptions
 from lowlight.models.fusion_parts import (
@@ -27,6 +27,7 @@ from lowlight.models.fusion_parts import (
     spread_start,
 )
 from lowlight.models.fusion_reading import FusionNetwork, Reading, read_pictures
+from lowlight.models.sub_pixel import SubPixelHead, head_channels
 from lowlight.ops.gaussian import draw, standard_noise
 from lowlight.ops.likelihoods import LIKELIHOODS
 

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import LatentShape, Likelihood, ModelTraits
-from lowlight.models.blocks import DoubleConv, SubPixelHead, head_channels
+from lowlight.models.blocks import DoubleConv
 from lowlight.models.lapcvae_parts import MEAN_START, WIDTH_RANGE, PriorNetwork, limited, require_sizes
 from lowlight.models.options import TILE_PX, RawModelOptions
 from lowlight.models.sid_net import Down
+from lowlight.models.sub_pixel import SubPixelHead, head_channels
 from lowlight.ops.pyramid import PyramidFilter
 
 BOTTLENECK_PX = 8

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from lowlight.core.restoration import Condition, Gaussian, Latent, LatentShape, Noise, Restoration
-from lowlight.models.blocks import SubPixelHead, head_channels, initialise, leaky, unit_gaussian
+from lowlight.models.blocks import initialise, leaky, unit_gaussian
 from lowlight.models.options import RawModelOptions
+from lowlight.models.sub_pixel import SubPixelHead, head_channels
 from lowlight.ops.gaussian import clamp_log_variance, draw
 
 DROPOUT_BLOCKS = 3  # the deepest blocks of the decoder; active in training only

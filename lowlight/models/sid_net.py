@@ -15,18 +15,21 @@ from lowlight.core.restoration import Condition, Gaussian, Latent, LatentShape, 
 from lowlight.models.blocks import (
     DoubleConv,
     HalvingPool,
-    SubPixelHead,
     UpConv,
-    WideLinear,
-    head_channels,
     initialise,
     unit_gaussian,
 )
+from lowlight.models.onednn import PackedLinear
 from lowlight.models.options import TILE_PX, RawModelOptions
+from lowlight.models.sub_pixel import SubPixelHead, head_channels
 from lowlight.ops.gaussian import clamp_log_variance, draw
 
 LEVELS = 5
 BOTTLENECK_PX = TILE_PX >> LEVELS
+# What a CPU does tile by tile, and how many tiles at once of the rest: the fine levels take the memory, which one tile
+# at a time keeps small and near the processor, the deep ones have the weights, which are read once for all tiles.
+FINE_LEVELS = 2
+CPU_BATCH = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,17 +54,25 @@ class Down(nn.Module):
         self.blocks = nn.ModuleList(DoubleConv(i, o) for i, o in zip(before, channels, strict=True))
         self.pool = HalvingPool()
         features = channels[-1] * BOTTLENECK_PX**2
-        self.heads = nn.ModuleList(nn.Linear(features, latent) for _ in range(heads))
+        self.heads = nn.ModuleList(PackedLinear(features, latent) for _ in range(heads))
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Head outputs, and the features before each pooling, finest first."""
+        x, skips = self.contract(x, range(len(self.blocks)))
+        return self.read(x), skips
+
+    def contract(self, x: Tensor, levels: range) -> tuple[Tensor, list[Tensor]]:
+        """Some levels, finest first: what the next one reads, and the features before each pooling."""
         skips = []
-        for block in self.blocks:
-            features = block(x)
-            skips.append(features)
-            x = self.pool(features)
+        for level in levels:
+            skips.append(self.blocks[level](x))
+            x = self.pool(skips[-1])
+        return x, skips
+
+    def read(self, x: Tensor) -> list[Tensor]:
+        """The heads, from what the deepest level gives."""
         flat = x.flatten(1)
-        return [head(flat) for head in self.heads], skips
+        return [head(flat) for head in self.heads]
 
 
 class Up(nn.Module):
@@ -71,10 +82,11 @@ class Up(nn.Module):
         super().__init__()
         channels = config.channels()
         self.deepest = channels[-1]
-        self.expand = WideLinear(config.latent, self.deepest * BOTTLENECK_PX**2)
+        self.expand = PackedLinear(config.latent, self.deepest * BOTTLENECK_PX**2)
         before = [self.deepest, *reversed(channels[1:])]
         after = list(reversed(channels))
-        self.ups = nn.ModuleList(UpConv(i, o) for i, o in zip(before, after, strict=True))
+        sides = [BOTTLENECK_PX << level for level in range(LEVELS)]
+        self.ups = nn.ModuleList(UpConv(*each) for each in zip(before, after, sides, strict=True))
         joined = 2 if config.skips else 1
         self.blocks = nn.ModuleList(DoubleConv(joined * o, o) for o in after)
         out = head_channels(config.out_channels, config.upscale)
@@ -82,14 +94,21 @@ class Up(nn.Module):
 
     def forward(self, z: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
         """`z [B, Z]` and skips finest first (none for the no-skip variant) to `[B, C', u*256, u*256]`."""
-        x = self.expand(z).view(-1, self.deepest, BOTTLENECK_PX, BOTTLENECK_PX)
-        for level, (up, block) in enumerate(zip(self.ups, self.blocks, strict=True)):
-            x = up(x)
-            if skips:
-                x = torch.cat((x, skips[-1 - level]), dim=1)
-            x = block(x)
-        out: Tensor = self.head(x)
+        out: Tensor = self.head(self.widen(self.start(z), list(skips), range(len(self.blocks))))
         return out
+
+    def start(self, z: Tensor) -> Tensor:
+        """What the deepest level reads, from the latent."""
+        x: Tensor = self.expand(z)
+        return x.view(-1, self.deepest, BOTTLENECK_PX, BOTTLENECK_PX)
+
+    def widen(self, x: Tensor, skips: list[Tensor], levels: range) -> Tensor:
+        """Some levels, deepest first; the skips that they use, finest first, are taken from the end of the list."""
+        for level in levels:
+            up = self.ups[level]
+            assert isinstance(up, UpConv)
+            x = self.blocks[level](up.beside(x, skips.pop()) if skips else up(x))
+        return x
 
 
 class SidNet(nn.Module):
@@ -98,7 +117,7 @@ class SidNet(nn.Module):
     def __init__(self, config: SidNetConfig, generator: torch.Generator) -> None:
         super().__init__()
         self.config = config
-        self.traits = replace(config.traits(), latents=(LatentShape(config.latent),))
+        self.traits = replace(config.traits(), latents=(LatentShape(config.latent),), cpu_batch=CPU_BATCH)
         channels = config.channels()
         self.prior = Down(config.in_channels, channels, config.latent, heads=1)
         self.encoder = Down(config.out_channels * config.upscale**2, channels, config.latent, heads=2)
@@ -126,6 +145,29 @@ class SidNet(nn.Module):
 
     def restore(self, frames: Tensor, base: Tensor | None = None, noise: Noise | None = None) -> Restoration:
         """Prior path: z is the prior's mean, plus one `noise [B, Z]` where it is given."""
+        if frames.device.type == "cpu" and torch.is_inference_mode_enabled() and not torch.compiler.is_compiling():
+            return self._restore_by_tiles(frames, base, noise)
         condition = self.condition(frames, base)
-        z = condition.prior.mean if noise is None else draw(condition.prior, noise[0])
+        z = _chosen(condition.prior, noise)
         return Restoration(self.decode(z, condition), (Latent(z, condition.prior),))
+
+    def _restore_by_tiles(self, frames: Tensor, base: Tensor | None, noise: Noise | None) -> Restoration:
+        """The same, in 32 bits at the end, with the fine levels of one tile after another, see `FINE_LEVELS`."""
+        fine, deep = range(FINE_LEVELS), range(FINE_LEVELS, LEVELS)
+        begun = [self.prior.contract(tile, fine) for tile in torch.split(frames[:, 0], 1)]
+        x, skips = self.prior.contract(torch.cat([x for x, _ in begun]), deep)
+        prior = unit_gaussian(self.prior.read(x)[0])
+        z = _chosen(prior, noise)
+        x = self.decoder.widen(self.decoder.start(z), skips if self.config.skips else [], range(len(deep)))
+        side = TILE_PX * self.config.upscale
+        image = torch.empty(len(x), self.config.out_channels, side, side)
+        for number, (_, skips) in enumerate(begun):
+            part = slice(number, number + 1)
+            tile = self.decoder.widen(x[part], skips if self.config.skips else [], range(len(deep), LEVELS))
+            self.decoder.head.into(image[part], tile)
+        return Restoration(image if base is None else image + base, (Latent(z, prior),))
+
+
+def _chosen(prior: Gaussian, noise: Noise | None) -> Tensor:
+    """The prior's mean, or a draw with the noise that is given."""
+    return prior.mean if noise is None else draw(prior, noise[0])

@@ -14,8 +14,9 @@ from lowlight.core.errors import UsageError
 from lowlight.core.restoration import Batch, ModelTraits, RestorationModel
 from lowlight.models import build_model, model_config
 from lowlight.models.macs import count_macs
+from lowlight.models.onednn import pack_weights
 from lowlight.objectives import build_objective
-from lowlight.restorer import BATCH
+from lowlight.restorer import default_batch
 from lowlight.workflows.benchmarking.limits import Spent, matrix_rate, peak_mib, spent
 from lowlight.workflows.benchmarking.material import RATIO
 from lowlight.workflows.benchmarking.plain import plain_steps
@@ -37,16 +38,18 @@ def forward_task(
     dtype = torch.float32 if plain else choose_precision(precision, place)
     if not plain:
         keep_freed_memory()
-    network = _network(model, options).eval()
+    network = _network(model, options).eval().requires_grad_(False)
     macs = count_macs(network).true
     network = network.to(place, dtype)
     if not plain:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     restore = cast(RestorationModel, network)
     traits = restore.traits
+    count = batch or default_batch(traits, place)
+    if not plain:
+        pack_weights(network, count)
     if frames > traits.max_frames:
         raise UsageError(f"{model} takes {traits.max_frames} frame at most, not {frames}; measure a model of sets")
-    count = batch or BATCH[place.type]
     entered = torch.rand(count, frames, traits.in_channels, traits.tile, traits.tile, dtype=torch.float32)
     entered = entered.to(place, dtype)
     if not plain:
