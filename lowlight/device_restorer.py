@@ -109,12 +109,14 @@ class DeviceRestorer(Restorer):
             burst.mosaic.record_stream(now)
         began = self._mark()
         window = window or (0, 0, frame.size[1], frame.size[0])
-        encoded, first = self._encoded(burst, ratio, window, noise, between)
+        values, first = self._encoded(burst, ratio, window, noise, between)
+        encoded = _rounded(values)
         runners = [first]
         for number, view in enumerate(VIEWS[self.ensemble if noise is None else 1][1:], 2):
             seen = view.window(window, frame.size)
-            turned, runner = self._encoded(seen_as(burst, view), ratio, seen, None, between, further=True)
-            _add_to_mean(encoded, turn_back(turned, view), number)
+            values, runner = self._encoded(seen_as(burst, view), ratio, seen, None, between, further=True)
+            values = turn_back(values, view).mul(1 / number).add_(encoded, alpha=1 - 1 / number)
+            encoded = _rounded(values)
             runners.append(runner)
         half = self.options.size == "half" and self.traits.upscale == 2
         pictures = [self._developed(encoded, frame, half), *([encoded] if keep_linear else [])]
@@ -163,7 +165,7 @@ class DeviceRestorer(Restorer):
         *,
         further: bool = False,
     ) -> tuple[Tensor, BatchRunner]:
-        """The merged output of a window in the model's colours, int32 `[h, w, C]` of 0 to 65535, and what ran it."""
+        """The merged output of a window in the model's colours, float32 `[h, w, C]` of 0 to 65535, and what ran it."""
         traits, u = self.traits, self.traits.upscale
         grid, rows, cols = self.tiles(burst, window, further=further)
         top, left = u * grid.rows[0], u * grid.cols[0]
@@ -177,8 +179,7 @@ class DeviceRestorer(Restorer):
             self._weights,
         )
         cut = merged[:, rows.start - top : rows.stop - top, cols.start - left : cols.stop - left]
-        # What is not finite is told later; until then it must not lead past the end of a table.
-        return cut.mul_(65535).add_(0.5).to(torch.int32).clamp_(0, 65535).permute(1, 2, 0), runner
+        return cut.mul_(65535).permute(1, 2, 0), runner
 
     def _developed(self, encoded: Tensor, frame: RawFrame, half: bool) -> Tensor:
         """Finished pixels `[H, W, C]`, or their 2x2 means, band by band."""
@@ -214,10 +215,10 @@ def batch_that_fits(free: int, per_tile: int) -> int:
     return next((batch for batch in BATCHES if batch * per_tile <= SHARE_OF_FREE * free), 1)
 
 
-def _add_to_mean(mean: Tensor, picture: Tensor, number: int) -> None:
-    """Make the mean of `number - 1` pictures that of `number`, in place, rounded every time."""
-    total = mean.float().mul_(number - 1).add_(picture)
-    mean.copy_(total.mul_(np.float32(1 / number).item()).add_(0.5))
+def _rounded(values: Tensor) -> Tensor:
+    """Values of 0 to 65535 as int32, and lost."""
+    # What is not finite is told later; until then it must not lead past the end of a table.
+    return values.add_(0.5).to(torch.int32).clamp_(0, 65535)
 
 
 def _mean_of_blocks(pixels: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from lowlight.tile_batches import BatchRunner, compile_network
 from lowlight.tile_source import RAW_CHANNELS, SRGB_CHANNELS, TileSource, noise_fields
 from lowlight.views import VIEWS, Window, add_to_mean
 
-BAND_ROWS = 256  # rows developed at a time
+BAND_ROWS = 64  # rows developed at a time, which stay in the processor's cache
 # Tiles at a time; on a CPU the network says how many are good. All divide the published tile counts 126 and 54, so that
 # no short last batch picks another kernel.
 BATCH = {"cuda": 18, "mps": 6}
@@ -164,7 +164,9 @@ class Restorer:
         burst = scene if isinstance(scene, Burst) else Burst.single(scene)
         frame = burst.reference
         window = window or (0, 0, frame.size[1], frame.size[0])
-        encoded, batch = self._network_picture(burst, ratio, window, noise, between)
+        _, rows, cols = self.tiles(burst, window)
+        encoded = np.empty((len(rows), len(cols), self.traits.out_channels), dtype=np.uint16)
+        batch = self._add_picture(encoded, 1, burst, ratio, window, noise, between)
         if noise is None:
             batch = self._average_views(encoded, batch, burst, ratio, window, between)
         half = self.options.size == "half" and self.traits.upscale == 2
@@ -194,24 +196,26 @@ class Restorer:
         """Average the other views of the ensemble into the first, in place, and give the smallest batch that fitted."""
         for number, view in enumerate(VIEWS[self.ensemble][1:], 2):
             seen = view.window(window, burst.reference.size)
-            turned, fitted = self._network_picture(view.scene(burst), ratio, seen, None, between, further=True)
-            add_to_mean(encoded, view.back(turned), number)
+            fitted = self._add_picture(view.seen(encoded), number, view.scene(burst), ratio, seen, None, between)
             batch = min(batch, fitted)
         return batch
 
-    def _network_picture(
+    def _add_picture(
         self,
+        mean: Pixels,
+        number: int,
         burst: Burst,
         ratio: float,
         window: Window,
         noise: Noise | None,
         between: Callable[[], None] | None,
-        *,
-        further: bool = False,
-    ) -> tuple[Pixels, int]:
-        """The merged output of a window in the model's colours, and the batch that fitted."""
+    ) -> int:
+        """Average the merged output of a window, in the model's colours, into a mean as the picture of this number.
+
+        Gives the batch that fitted.
+        """
         traits, u = self.traits, self.traits.upscale
-        grid, rows, cols = self.tiles(burst, window, further=further)
+        grid, rows, cols = self.tiles(burst, window, further=number > 1)
         left = u * grid.cols[0]
         blender = self._blender(
             tuple(u * row for row in grid.rows),
@@ -220,17 +224,15 @@ class Restorer:
         )
         source = TileSource(burst, ratio, grid, traits, self.options.strength, noise)
         runner = BatchRunner(self.model, self.device, self.dtype, self.batch, between, self.options.levels)
-        picture = np.empty((len(rows), len(cols), traits.out_channels), dtype=np.uint16)
         for first, band in blender.merge(runner.run(source.tiles(self.dtype), self.options.strength)):
             start, stop = max(first, rows.start), min(first + band.shape[1], rows.stop)
             if stop > start:
                 cut = band[:, start - first : stop - first, cols.start - left : cols.stop - left]
                 cut *= 65535
-                cut += 0.5
                 # Colour by colour: one step that also turns the axes takes twice as long.
-                for channel, plane in enumerate(cut.astype(np.uint16)):
-                    picture[start - rows.start : stop - rows.start, :, channel] = plane
-        return picture, runner.batch
+                for channel, values in enumerate(cut):
+                    add_to_mean(mean[start - rows.start : stop - rows.start, :, channel], values, number)
+        return runner.batch
 
     def tiles(self, burst: Burst, window: Window, *, further: bool = False) -> tuple[TileGrid, range, range]:
         """The tiles that touch a window, and the rows and columns of the network's picture that show it."""

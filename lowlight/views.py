@@ -43,27 +43,23 @@ class View:
             x, y, width, height, rows, cols = y, x, height, width, cols, rows
         return (cols - x - width if self.flip_cols else x, rows - y - height if self.flip_rows else y, width, height)
 
-    def back(self, picture: npt.NDArray[Value]) -> npt.NDArray[Value]:
-        """Turn a picture `[h, w, C]` of this view back; a view of the same memory."""
-        flipped = picture[:: -1 if self.flip_rows else 1, :: -1 if self.flip_cols else 1]
-        return flipped.swapaxes(0, 1) if self.transpose else flipped
+    def seen(self, picture: npt.NDArray[Value]) -> npt.NDArray[Value]:
+        """A picture `[h, w, ...]` of the scene as this view shows it; the same memory."""
+        turned = picture.swapaxes(0, 1) if self.transpose else picture
+        return turned[:: -1 if self.flip_rows else 1, :: -1 if self.flip_cols else 1]
 
     def frame(self, frame: RawFrame) -> RawFrame:
         """One frame as this view shows it."""
         # The smallest pattern that ends on the colours that the mosaic ends on.
         rows, cols = (2 + length % 2 for length in frame.size)
-        colours = self._turned(np.array([[frame.pattern[i % 2][j % 2] for j in range(cols)] for i in range(rows)]))
+        colours = self.seen(np.array([[frame.pattern[i % 2][j % 2] for j in range(cols)] for i in range(rows)]))
         pattern, exchange = _with_first_green_beside_red(colours)
-        turned = replace(frame, mosaic=self._turned(frame.mosaic), pattern=pattern)
+        turned = replace(frame, mosaic=self.seen(frame.mosaic), pattern=pattern)
         if not exchange:
             return turned
         black, white, wb = (_greens_exchanged(values) for values in (frame.black, frame.white, frame.wb))
         daylight = None if frame.daylight_wb is None else _greens_exchanged(frame.daylight_wb)
         return replace(turned, black=black, white=white, wb=wb, daylight_wb=daylight)
-
-    def _turned(self, plane: npt.NDArray[Value]) -> npt.NDArray[Value]:
-        turned = plane.T if self.transpose else plane
-        return turned[:: -1 if self.flip_rows else 1, :: -1 if self.flip_cols else 1]
 
     def _aligned(self, aligned: AlignedFrame) -> AlignedFrame:
         frame = self.frame(aligned.frame)
@@ -93,11 +89,16 @@ VIEWS: dict[int, tuple[View, ...]] = {
 }
 
 
-def add_to_mean(mean: npt.NDArray[np.uint16], picture: npt.NDArray[np.uint16], number: int) -> None:
-    """Make the mean of `number - 1` pictures that of `number`, in place, rounded every time."""
-    for row, more in zip(mean, picture, strict=True):
-        total = row.astype(np.float32) * np.float32(number - 1) + more
-        row[...] = total * np.float32(1 / number) + np.float32(0.5)
+def add_to_mean(mean: npt.NDArray[np.uint16], values: npt.NDArray[np.float32], number: int) -> None:
+    """Make the mean of `number - 1` pictures that of `number`, in place, rounded; the first picture is put there.
+
+    `values` are the further picture's, 0 to 65535 and not rounded, and are lost.
+    """
+    if number > 1:
+        values *= np.float32(1 / number)
+        values += mean * np.float32(1 - 1 / number)
+    values += np.float32(0.5)
+    mean[...] = values.astype(np.uint16)
 
 
 def _with_first_green_beside_red(colours: npt.NDArray[np.int_]) -> tuple[CfaPattern, bool]:

@@ -138,7 +138,7 @@ class DoublingConv(PackedWeight, nn.ConvTranspose2d):
         assert self.bias is not None
         count, _, height, width = x.shape
         channels = self.out_channels + skip.shape[1]
-        blocks = convolution(x, self.weight, self.bias.repeat(4), _NONE).permute(0, 2, 3, 1)
+        blocks = convolution(x, self.weight, torch.cat((self.bias,) * 4), _NONE).permute(0, 2, 3, 1)
         blocks = blocks.unflatten(3, (2, 2, self.out_channels))  # type: ignore[no-untyped-call]
         whole = torch.empty(count, height, 2, width, 2, channels, dtype=x.dtype)
         whole[..., : self.out_channels] = blocks.transpose(2, 3)

@@ -6,7 +6,7 @@ border, which leaves a smaller step where a tile ends.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 Merge = Literal["idw", "feather"]
 FloatArray = npt.NDArray[np.float32]
 
+SHARED = 1 << 19  # values of a tile from which on it is worth to share it out to threads
 GIVEN_ROWS = 16  # finished rows given out at a time
 
 
@@ -48,8 +49,8 @@ class BandBlender:
     clamped to [0, 1] before it is merged, as the thesis does. Works on CPU arrays; the weights are summed once for
     a whole row of tiles, because every row has the same columns. All arrays are made once: fresh ones would have to
     be paged in again for every tile. Tiles are weighted and added in one pass, which takes half of the time that
-    two take, and by one thread: a tile is too small to be shared. Finished rows are given out a few at a time, so that
-    whoever takes them works in the processor's cache.
+    two take; small ones by one thread. Finished rows are given out a few at a time, so that whoever takes them works
+    in the processor's cache.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class BandBlender:
             total = torch.from_numpy(self._sum)
             for col in self.cols:
                 tile = torch.from_numpy(next(tiles))
-                with _one_thread():
+                with _one_thread() if tile.numel() < SHARED else nullcontext():
                     total[:, :, col : col + self.tile].addcmul_(tile.clamp_(0, 1), weights)
             self._weight += self._strip
             last = index + 1 == len(self.rows)

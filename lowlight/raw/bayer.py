@@ -81,9 +81,24 @@ def _band(
     inner = mosaic[low:high]
     if not (above or below or left or right):
         return inner
-    padded = np.pad(inner, ((above, below), (left, right)), mode="reflect")
+    padded = _mirrored(inner, (above, below), (left, right))
     skip = max(first, 0) - low
     return padded[skip : skip + last - first]
+
+
+def _mirrored(inner: npt.NDArray[np.uint16], rows: tuple[int, int], cols: tuple[int, int]) -> npt.NDArray[np.uint16]:
+    """At most one row or column more on each side, mirrored about the outermost."""
+    if min(inner.shape) < 2:
+        return np.pad(inner, (rows, cols), mode="reflect")
+    height, width = inner.shape
+    whole = np.empty((height + sum(rows), width + sum(cols)), dtype=inner.dtype)
+    whole[rows[0] : rows[0] + height, cols[0] : cols[0] + width] = inner
+    for lines, (before, after) in ((whole.T, cols), (whole, rows)):  # corners last
+        if before:
+            lines[0] = lines[2]
+        if after:
+            lines[-1] = lines[-3]
+    return whole
 
 
 def level_tensors(black: PerColour, white: PerColour) -> tuple[Tensor, Tensor]:

@@ -31,7 +31,7 @@ def _encode_table() -> npt.NDArray[np.uint16]:
 
 def to_linear(encoded: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
     """Encoded uint16 of any shape to linear float32 in [0, 1]."""
-    return _decode_table()[encoded]
+    return _decode_table().take(encoded)
 
 
 def to_encoded(linear: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
@@ -40,7 +40,7 @@ def to_encoded(linear: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
     index = np.clip(linear, 0, 1)
     index *= steps
     index += np.float32(0.5)
-    return _encode_table()[index.astype(np.int32)]
+    return _encode_table().take(index.astype(np.int32))
 
 
 def develop(camera: npt.NDArray[np.uint16], camera_to_srgb: npt.NDArray[np.float32] | None) -> npt.NDArray[np.uint16]:
