@@ -77,7 +77,7 @@ def test_a_photo_becomes_an_upright_picture_with_a_full_row(dark_dng: Path, tiny
     assert names(tmp_path) == ["new/out/dark.png"]
     assert row["error"] is None and (row["file"], row["output"]) == (str(dark_dng), str(output))
     assert (row["status"], row["ratio_source"], row["width"], row["height"]) == ("done", "auto", 120, 176)
-    assert 1 <= row["ratio"] <= 300 and row["seconds"] > 0 and row["batch"] == 3
+    assert 1 <= row["ratio"] <= 300 and row["seconds"] > 0 and row["batch"] == 6
     pixels = read_picture(output)
     assert pixels.shape == (176, 120, 3) and pixels.mean() > 10_000
     run([dark_dng], output, tiny_weights, overwrite=True, restorer=replace(FP32, strength=0.0))
