@@ -14,6 +14,7 @@ from torch import Tensor
 from lowlight.burst import Burst
 from lowlight.core.photo import RawFrame
 from lowlight.core.restoration import Noise
+from lowlight.detail import detailed, grown
 from lowlight.ops.blending import merge_tensors, tile_weights
 from lowlight.raw.develop import develop_tensor
 from lowlight.resident import ResidentScene, seen_as, turn_back, upload
@@ -109,6 +110,9 @@ class DeviceRestorer(Restorer):
             burst.mosaic.record_stream(now)
         began = self._mark()
         window = window or (0, 0, frame.size[1], frame.size[0])
+        detail = self.detail and noise is None
+        if detail:
+            window, inside = grown(window, frame.size)
         values, first = self._encoded(burst, ratio, window, noise, between)
         encoded = _rounded(values)
         runners = [first]
@@ -118,6 +122,8 @@ class DeviceRestorer(Restorer):
             values = turn_back(values, view).mul(1 / number).add_(encoded, alpha=1 - 1 / number)
             encoded = _rounded(values)
             runners.append(runner)
+        if detail:
+            encoded = detailed(encoded, burst, ratio, *self.tiles(burst, window)[1:])[inside]
         half = self.options.size == "half" and self.traits.upscale == 2
         pictures = [self._developed(encoded, frame, half), *([encoded] if keep_linear else [])]
         totals = torch.stack([runner.total for runner in runners]).sum()

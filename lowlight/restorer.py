@@ -17,6 +17,7 @@ from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.errors import UsageError
 from lowlight.core.photo import LinearImage, RawFrame
 from lowlight.core.restoration import HierarchicalModel, ModelTraits, Noise, RestorationModel
+from lowlight.detail import add_detail, grown
 from lowlight.models.onednn import pack_weights
 from lowlight.ops.blending import BandBlender, Merge, tile_weights
 from lowlight.ops.resize import mean_of_blocks
@@ -44,6 +45,7 @@ class RestorerOptions:
     power: float = 2.0  # of the inverse distance
     strength: float = 1.0  # 1: the network's picture, 0: the developed input
     ensemble: int | None = None  # views of the scene to average, 1, 2, 4 or 8; None: what the weights recommend
+    detail: bool | None = None  # bring back what the network smoothed away; None: what the weights recommend
     levels: int = 1  # finest level of a pyramid that is run; from there on the picture is enlarged
     precision: str = "auto"
     batch: int | None = None  # tiles at a time; None: what suits the device
@@ -106,6 +108,12 @@ class Restorer:
                 "these weights give pictures of half the sensor's size, and turned by an odd number of pixels those do "
                 "not fit one another; leave out --ensemble, or take weights of full size"
             )
+        self.detail = self.traits.detail if self.options.detail is None else self.options.detail
+        if self.detail and not self.traits.can_have_detail:
+            raise UsageError(
+                "detail can be brought back to camera colour at full sensor size, which these weights do not give; "
+                "leave out --detail, or take other weights"
+            )
         self.rule = self.options.grid.fitted(self.traits.tile)
         self.batch = self.options.batch or default_batch(self.traits, self.device)
         self._last: BandBlender | None = None
@@ -158,17 +166,24 @@ class Restorer:
         computed, and the picture is that window of what the whole frame would give. With `keep_linear` the linear
         picture is given too. `noise` (see there) moves the latents; without it they are the prior's means. `between`
         is called before every batch of tiles; what it raises ends the work. With an `ensemble` further views of the
-        scene are averaged in, except for hypotheses; theirs is the sparse grid, since averaging hides its seams. Raises
+        scene are averaged in, except for hypotheses; theirs is the sparse grid, since averaging hides its seams. Then
+        `detail` is brought back where that is asked for or recommended, see `lowlight.detail`. Raises
         `OutputError` where the result is not finite, `MemoryError` where not even one tile fits.
         """
         burst = scene if isinstance(scene, Burst) else Burst.single(scene)
         frame = burst.reference
         window = window or (0, 0, frame.size[1], frame.size[0])
+        detail = self.detail and noise is None
+        if detail:
+            window, inside = grown(window, frame.size)
         _, rows, cols = self.tiles(burst, window)
         encoded = np.empty((len(rows), len(cols), self.traits.out_channels), dtype=np.uint16)
         batch = self._add_picture(encoded, 1, burst, ratio, window, noise, between)
         if noise is None:
             batch = self._average_views(encoded, batch, burst, ratio, window, between)
+        if detail:
+            add_detail(encoded, burst, ratio, rows, cols)
+            encoded = np.ascontiguousarray(encoded[inside])
         half = self.options.size == "half" and self.traits.upscale == 2
         linear = self._linear(frame, encoded, half) if keep_linear else None
         matrix = frame.camera_to_srgb if self.traits.output_colour == "camera" else None

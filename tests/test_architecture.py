@@ -26,6 +26,7 @@ FLOORS = {
     "checkpoint": 5,
     "tile_source": 5,
     "views": 5,
+    "detail": 5,
     "resident": 6,
     "restorer": 6,
     "device_restorer": 7,

@@ -198,6 +198,14 @@ Ensemble = Annotated[
         rich_help_panel=NETWORK,
     ),
 ]
+Detail = Annotated[
+    bool | None,
+    typer.Option(
+        envvar="LOWLIGHT_DETAIL",
+        help="Bring back what the network smoothed away and stands above the noise. Default: what the weights say.",
+        rich_help_panel=NETWORK,
+    ),
+]
 Stride = Annotated[
     int | None,
     typer.Option(envvar="LOWLIGHT_STRIDE", help="Largest step between tiles.", rich_help_panel=NETWORK),

@@ -147,6 +147,10 @@ def evaluate_command(
             help="Turned views of a photo to average. Default: what the weights recommend.",
         ),
     ] = None,
+    detail: Annotated[
+        bool | None,
+        typer.Option(envvar="LOWLIGHT_DETAIL", help="Bring back detail that stands above the noise."),
+    ] = None,
     merge: Annotated[
         Literal["idw", "feather"] | None,
         typer.Option(envvar="LOWLIGHT_MERGE", help="How overlapping tiles are merged."),
@@ -264,6 +268,7 @@ def evaluate_command(
                 size=size,
                 tiling=tiling,
                 ensemble=ensemble,
+                detail=detail,
                 precision=precision,
                 device=device,
                 batch=batch,

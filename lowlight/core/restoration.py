@@ -103,8 +103,14 @@ class ModelTraits:
     base: BasePicture = "none"
     halo: int = 0  # outer packed pixels of a tile that suffer from its border
     ensemble: int = 1  # views of a scene that are averaged unless somebody says otherwise
+    detail: bool = False  # whether what it smooths away is brought back unless somebody says otherwise
     crop_px: int = 0  # border of padding that likelihoods and measures leave out
     cpu_batch: int = 3  # tiles at a time on a CPU unless somebody says otherwise: more take memory, fewer time
+
+    @property
+    def can_have_detail(self) -> bool:
+        """Whether detail can be brought back: only in these pictures each colour has its own noise."""
+        return (self.upscale, self.out_channels, self.output_colour) == (2, 3, "camera")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ class RawModelOptions:
     base: BasePicture = "none"  # lowpass: the network's output is added to a coarse picture
     halo: int = 0  # outer packed pixels of a tile to fade out where another tile covers them (thesis: 0)
     ensemble: int = 1  # turned views of a scene to average when photos are enhanced and scored: 1, 2, 4 or 8
+    detail: bool = False  # bring back what the network smooths away when photos are enhanced and scored
     init: Init = "normal02"
 
     def __post_init__(self) -> None:
@@ -41,6 +42,8 @@ class RawModelOptions:
             raise ConfigError(
                 f"ensemble is {self.ensemble} at upscale {self.upscale}; it is 1, or at upscale 2 also 2, 4 or 8"
             )
+        if self.detail and not self.traits().can_have_detail:
+            raise ConfigError("detail can be brought back to camera colour at upscale 2 alone")
         if self.base != "none" and (self.in_channels, self.out_channels) != (4, 3):
             raise ConfigError("a low-pass base needs packed RAW in (4 channels) and colour out (3)")
         if self.output_colour == "camera" and self.out_channels != 3:
@@ -59,4 +62,5 @@ class RawModelOptions:
             base=self.base,
             halo=self.halo,
             ensemble=self.ensemble,
+            detail=self.detail,
         )

@@ -34,6 +34,7 @@ class EvaluateOptions:
     tiling: Tiling = field(default_factory=choose_tiling)
     strategy: str | None = None  # the tiling's name, where several are compared
     ensemble: int | None = None  # views to average; None: what the weights recommend
+    detail: bool | None = None  # bring detail back; None: what the weights recommend
     precision: str = "auto"
     device: str = "auto"
     batch: int | None = None  # tiles at a time; None: what suits the device
@@ -110,12 +111,14 @@ def _in_its_folder(method: Method, *, whole: bool) -> Method:
 
 def _network(options: EvaluateOptions, loaded: _Loaded, list_sha256: str | None) -> Method:
     path, header, tiling = loaded.path, loaded.header, options.tiling
+    network_alone = options.oracle or find_protocol(options.protocol).tiles
     how = RestorerOptions(
         grid=tiling.grid,
         merge=tiling.merge,
         power=tiling.power,
         # Posterior reconstructions and unmerged tiles are of one view, and are compared with such.
-        ensemble=1 if options.oracle or find_protocol(options.protocol).tiles else options.ensemble,
+        ensemble=1 if network_alone else options.ensemble,
+        detail=False if network_alone else options.detail,
         precision=options.precision,
         batch=options.batch,
         size=options.compared_size,
@@ -137,6 +140,7 @@ def _network(options: EvaluateOptions, loaded: _Loaded, list_sha256: str | None)
         "merge": tiling.merge,
         "power": tiling.power if tiling.merge == "idw" else None,
         "ensemble": restorer.ensemble,
+        "detail": restorer.detail,
         "precision": str(restorer.dtype).removeprefix("torch."),
         "device": str(restorer.device),
         "batch": restorer.batch,

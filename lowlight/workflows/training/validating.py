@@ -63,7 +63,7 @@ class PairValidation:
 
     def score(self, network: nn.Module, device: torch.device, stopped: StopFlag) -> Scored:
         """Score full frames through the restorer."""
-        restorer = Restorer(network, RestorerOptions(precision=self.precision, ensemble=1), device)
+        restorer = Restorer(network, RestorerOptions(precision=self.precision, ensemble=1, detail=False), device)
         rows = []
         for read in self.pairs:
             if stopped:

@@ -1,0 +1,158 @@
+"""What a network smoothed away and the plain picture still shows, brought back.
+
+The plain picture differs from the restored one by its noise and by what the restored one lost. Where the difference is
+larger than noise explains, the excess is content: a Wiener filter of the difference, from its power in a small window
+and the noise of the frame, takes the noise out and leaves the rest to be added. In deep shadow next to nothing is
+added, in a well exposed photo nearly all.
+"""
+
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lowlight.burst import Burst
+from lowlight.core.photo import PerColour
+from lowlight.ops.color import decode, encode
+from lowlight.ops.demosaic import REACH_PX, demosaic
+from lowlight.ops.exposure import amplify
+from lowlight.ops.noise_level import BLOCK_PX, UNKNOWN, NoiseLevel, fit_noise, noise_points
+from lowlight.raw.develop import to_encoded
+
+WINDOW_BLOCKS = 5  # of 2x2 pixels of the sensor, in which the power of the difference is measured
+REACH = 4 * (WINDOW_BLOCKS // 2)  # rows and columns around a pixel that decide about it: of its coarse part's power
+CERTAINTY = 2.0  # the difference counts from so many times the noise on: interpolation lets noise swell in places
+COARSE_NOISE = 0.3  # of a pixel's variance, in the window's mean: more than white noise has, since shadows are uneven
+_NOTHING = 1e-12
+BAND_ROWS, LARGE_BAND_ROWS = 128, 1024  # of the picture, brought back at a time; on a device
+STRIP_ROWS, STRIPS = 4 * BLOCK_PX + 1, 12  # packed rows in which noise is measured
+WHITE = 65535
+
+Pixels = npt.NDArray[np.uint16]
+Window = tuple[int, int, int, int]  # x, y, width, height in sensor pixels of the visible mosaic
+
+
+def measure_noise(burst: Burst) -> NoiseLevel:
+    """The noise of a scene's mean light, from strips spread over the frame."""
+    height = burst.size[0]
+    step = max(height // STRIPS, STRIP_ROWS)
+    starts = range(0, max(height - STRIP_ROWS, 0) + 1, step)
+    # In the CPU's memory, where the mosaics are in any case.
+    strips = [Burst.average(burst, top, min(top + STRIP_ROWS, height), clip=False) for top in starts]
+    points = [noise_points(strip) for strip in strips if min(strip.shape[1:]) > 1]
+    if not points:
+        return UNKNOWN
+    return fit_noise(torch.cat([light for light, _ in points]), torch.cat([each for _, each in points]))
+
+
+def encoded_variance(noise: NoiseLevel, ratio: float, gains: PerColour) -> Tensor:
+    """Variance of the noise of encoded values R, G and B, `[3, 65536]` by the value."""
+    slope = _slope()
+    light = decode(torch.arange(WHITE + 1, dtype=torch.float64) / WHITE)
+    gain = ratio * torch.tensor(gains, dtype=torch.float64)[:3, None]
+    return ((gain * noise.shot * light + gain.square() * noise.read) * slope.square()).float()
+
+
+@cache
+def _slope() -> Tensor:
+    """By how much an encoded value changes with light, at each of 65536 values."""
+    light = decode(torch.arange(-1, WHITE + 2, dtype=torch.float64).clamp(0, WHITE) / WHITE)
+    ends = torch.full((WHITE + 1,), 2.0, dtype=torch.float64)
+    ends[0] = ends[-1] = 1.0
+    return ends / WHITE / (light[2:] - light[:-2])
+
+
+def recovered(restored: Tensor, plain: Tensor, variances: Tensor) -> Tensor:
+    """`restored [3, h, w]` with what `plain` shows beyond noise; encoded, in [0, 1]; `plain` is lost.
+
+    `variances [3, 65536]` are the noise's by the restored value, see `encoded_variance`. What is coarse, the mean of
+    the difference in the window, and what is fine, the rest of it, are judged apart, so that a tint that comes back
+    does not bring noise along. Each 2x2 block has its own shares.
+    """
+    height, width = restored.shape[1:]
+    difference = plain.sub_(restored)
+    coarse = _window_means(_block_means(difference))
+    fine = difference.sub_(_enlarged(coarse, height, width))
+    levels = (_block_means(restored) * WHITE).long().clamp_(0, WHITE)
+    noise = torch.stack([values[level] for values, level in zip(variances, levels, strict=True)]).mul_(CERTAINTY)
+    share = 1 - noise / _window_means(_block_means(fine.square())).clamp_(min=_NOTHING)
+    better = fine.mul_(_enlarged(share.clamp_(0, 1), height, width)).add_(restored)
+    share = 1 - noise.mul_(COARSE_NOISE) / coarse.square().clamp_(min=_NOTHING)
+    return better.add_(_enlarged(coarse.mul_(share.clamp_(0, 1)), height, width))
+
+
+def _block_means(planes: Tensor) -> Tensor:
+    """Means of 2x2 pixels, of what there is of them at the lower and right end."""
+    return F.avg_pool2d(planes[None], 2, ceil_mode=True, count_include_pad=False)[0]
+
+
+def _window_means(blocks: Tensor) -> Tensor:
+    return F.avg_pool2d(blocks[None], WINDOW_BLOCKS, 1, WINDOW_BLOCKS // 2, count_include_pad=False)[0]
+
+
+def _enlarged(blocks: Tensor, height: int, width: int) -> Tensor:
+    return F.interpolate(blocks[None], scale_factor=2.0, mode="nearest")[0, :, :height, :width]
+
+
+def grown(window: Window, size: tuple[int, int]) -> tuple[Window, tuple[slice, slice]]:
+    """A window with all around that decides about it, inside a frame of `size`, and where it lies in that.
+
+    It begins with an even row and column, as the frame does, so that its 2x2 blocks are the frame's.
+    """
+    spans = []
+    for start, length, end in ((window[1], window[3], size[0]), (window[0], window[2], size[1])):
+        first, last = max(start - REACH, 0) // 2 * 2, min(start + length + REACH, end)
+        spans.append((first, last - first, slice(start - first, start - first + length)))
+    (y, height, rows), (x, width, cols) = spans
+    return (x, y, width, height), (rows, cols)
+
+
+def add_detail(encoded: Pixels, burst: Burst, ratio: float, rows: range, cols: range) -> None:
+    """Bring detail back to a restored picture in balanced camera colour, uint16 `[h, w, 3]`, in place.
+
+    `rows` and `cols` say which of the scene's full-size picture, from its red origin, it shows.
+    """
+    variances = encoded_variance(measure_noise(burst), ratio, burst.reference.wb_gains)
+    above = encoded[:0]  # rows above the band as they were
+    for top in range(0, len(rows), BAND_ROWS):
+        stop, last = min(top + BAND_ROWS, len(rows)), min(top + BAND_ROWS + REACH, len(rows))
+        now = np.concatenate((above, encoded[top:last])).transpose(2, 0, 1).astype(np.float32, order="C")
+        first = last - now.shape[1]
+        plain = torch.from_numpy(plain_picture(burst, ratio, rows[first:last], cols))
+        better = recovered(torch.from_numpy(now).div_(WHITE), plain, variances)[:, top - first : stop - first]
+        above = encoded[max(stop - REACH, 0) : stop].copy()
+        for colour, values in enumerate(better.mul_(WHITE).add_(0.5).clamp_(0, WHITE).numpy()):
+            encoded[top:stop, :, colour] = values.astype(np.uint16)
+
+
+def detailed(encoded: Tensor, burst: Burst, ratio: float, rows: range, cols: range) -> Tensor:
+    """What `add_detail` does, for an int32 picture `[h, w, 3]` on a device, with a few large steps; a new one."""
+    variances = encoded_variance(measure_noise(burst), ratio, burst.reference.wb_gains).to(encoded.device)
+    bands = []
+    for top in range(0, len(rows), LARGE_BAND_ROWS):
+        first, stop = max(top - REACH, 0), min(top + LARGE_BAND_ROWS, len(rows))
+        last = min(stop + REACH, len(rows))
+        seen, inside = _demosaiced(burst, ratio, rows[first:last])
+        plain = encode(seen[:, inside, cols.start : cols.stop]).to(encoded.device)
+        now = encoded[first:last].permute(2, 0, 1) / WHITE
+        better = recovered(now, plain, variances)[:, top - first : stop - first]
+        bands.append(better.mul_(WHITE).add_(0.5).to(torch.int32).clamp_(0, WHITE).permute(1, 2, 0))
+    return torch.cat(bands)
+
+
+def plain_picture(burst: Burst, ratio: float, rows: range, cols: range) -> npt.NDArray[np.float32]:
+    """A window of the scene amplified, balanced, demosaiced and encoded, `[3, h, w]`; camera colour."""
+    seen, inside = _demosaiced(burst, ratio, rows)
+    return to_encoded(seen[:, inside, cols.start : cols.stop].numpy()).astype(np.float32) / np.float32(WHITE)
+
+
+def _demosaiced(burst: Burst, ratio: float, rows: range) -> tuple[Tensor, slice]:
+    """Linear rows around those that are wanted, `[3, n, w]`, and which of them these are."""
+    low = max(rows.start // 2 - REACH_PX, 0)
+    high = min(-(-rows.stop // 2) + REACH_PX, burst.size[0])
+    packed = burst.average(low, high)
+    gains = torch.tensor(burst.reference.wb_gains, device=packed.device)
+    return demosaic(amplify(packed, ratio, gains, "wb")), slice(rows.start - 2 * low, rows.stop - 2 * low)

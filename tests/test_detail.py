@@ -1,0 +1,170 @@
+"""Detail brought back: noise told from the frame alone, and what stands above it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from test_restorer import Copy, night_frame
+from torch import Tensor
+
+from lowlight.burst import Burst
+from lowlight.core.errors import ConfigError, UsageError
+from lowlight.core.photo import RGGB, RawFrame
+from lowlight.core.restoration import Noise, Restoration
+from lowlight.detail import UNKNOWN, WHITE, encoded_variance, grown, measure_noise, recovered
+from lowlight.device_restorer import DeviceRestorer
+from lowlight.models import model_config
+from lowlight.ops.color import encode
+from lowlight.ops.demosaic import demosaic
+from lowlight.ops.noise_level import NoiseLevel
+from lowlight.restorer import Restorer, RestorerOptions
+
+LEVELS = {"black": (512.0,) * 4, "white": (16383.0,) * 4, "wb": (2.0, 1.0, 1.5, 1.0), "wb_source": "camera"}
+NOISE = NoiseLevel(shot=4e-5, read=9e-9)
+
+
+def noisy_frame(height: int, width: int, noise: NoiseLevel = NOISE, light: float = 4e-3, seed: int = 0) -> RawFrame:
+    """Smooth light with edges, in units of white, under known noise."""
+    rng = np.random.default_rng(seed)
+    ys, xs = np.mgrid[0:height, 0:width]
+    clean = light * (1 + 0.9 * np.sin(xs / 90) * np.cos(ys / 70)) * np.where(xs > width / 2, 2.0, 1.0)
+    seen = clean + rng.normal(size=clean.shape) * np.sqrt(noise.shot * clean + noise.read)
+    mosaic = np.clip(np.rint(512 + seen * (16383 - 512)), 0, 16383).astype(np.uint16)
+    return RawFrame(mosaic, RGGB, camera_to_srgb=None, **LEVELS)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("noise", [NOISE, NoiseLevel(2e-4, 1e-8), NoiseLevel(1e-5, 4e-8)])
+def test_noise_is_told_from_the_frame_alone(noise: NoiseLevel) -> None:
+    found = measure_noise(Burst.single(noisy_frame(900, 1200, noise)))
+    for light in (1e-3, 4e-3, 1e-2):
+        expected = noise.shot * light + noise.read + 1 / 12 / 15871**2  # and rounding to whole DN
+        assert found.shot * light + found.read == pytest.approx(expected, rel=0.2)
+
+
+def test_of_a_frame_too_small_or_too_bright_nothing_is_known() -> None:
+    assert measure_noise(Burst.single(noisy_frame(8, 8))) == UNKNOWN
+    assert measure_noise(Burst.single(noisy_frame(300, 300, light=0.98))).read > 0
+
+
+def test_variance_is_carried_to_encoded_values() -> None:
+    table = encoded_variance(NOISE, 50.0, (2.0, 1.0, 1.5, 1.0))
+    generator = torch.Generator().manual_seed(0)
+    for colour, gain in enumerate((100.0, 50.0, 75.0)):
+        light = torch.tensor(3e-3)
+        draws = light + torch.randn(200_000, generator=generator) * (NOISE.shot * light + NOISE.read).sqrt()
+        level = int(encode(light * gain) * WHITE)
+        # A curve is no line: noise of a tenth of the light is carried to a few percent.
+        assert float(encode(draws.clamp(0) * gain).var()) == pytest.approx(float(table[colour, level]), rel=0.1)
+
+
+def _scene(size: int = 128) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    base = torch.linspace(0.2, 0.7, size).expand(3, size, size).clone()
+    texture = torch.rand(3, size, size // 2, generator=generator) - 0.5
+    base[:, :, size // 2 :] += 0.2 * texture
+    return base
+
+
+def test_what_was_smoothed_away_comes_back_and_noise_does_not() -> None:
+    scene, generator = _scene(), torch.Generator().manual_seed(2)
+    smooth = scene.clone()
+    smooth[:, :, 64:] = torch.linspace(0.2, 0.7, 128)[64:]
+    sigma = 0.01
+    variances = torch.full((3, WHITE + 1), sigma**2)
+    plain = scene + sigma * torch.randn(scene.shape, generator=generator)
+    better = recovered(smooth, plain.clone(), variances)
+    textured, flat = (slice(None), slice(8, -8), slice(76, -8)), (slice(None), slice(8, -8), slice(8, 52))
+    assert (better - scene)[textured].std() < 0.25 * (smooth - scene)[textured].std()
+    assert (better - scene)[flat].std() < 0.1 * sigma
+    unsure = recovered(smooth, plain.clone(), torch.full((3, WHITE + 1), UNKNOWN.read))
+    assert torch.equal(unsure, smooth)
+
+
+def test_a_tint_comes_back_without_its_noise() -> None:
+    scene, sigma = torch.full((3, 96, 96), 0.5), 0.02
+    plain = scene + sigma * torch.randn(scene.shape, generator=torch.Generator().manual_seed(3))
+    tinted = scene + torch.tensor([0.06, 0.0, -0.06])[:, None, None]
+    better = recovered(tinted, plain, torch.full((3, WHITE + 1), sigma**2))
+    assert (better - scene).mean((1, 2)).abs().max() < 0.02
+    assert (better - scene).std() < sigma / 2
+
+
+class Blur(Copy):
+    """A network that gives one gray for everything."""
+
+    def restore(self, frames: Tensor, base: Tensor | None = None, noise: Noise | None = None) -> Restoration:
+        image = super().restore(frames, base, noise).image
+        return Restoration(torch.full_like(image, 0.3), ())
+
+
+def options(**changes: object) -> RestorerOptions:
+    return replace(RestorerOptions(precision="fp32", detail=True), **changes)  # type: ignore[arg-type]
+
+
+def test_a_bright_photo_comes_back_whatever_the_network_does() -> None:
+    frame = noisy_frame(300, 420, light=0.1)
+    network = Blur()
+    without = Restorer(network, options(detail=False), "cpu").photo(frame, 1.0).pixels.astype(float)
+    found = Restorer(network, options(), "cpu").photo(frame, 1.0).pixels.astype(float)
+    plain = Restorer(network, options(detail=False, strength=0.0), "cpu").photo(frame, 1.0).pixels.astype(float)
+    assert np.abs(without - plain).mean() > 4000
+    assert np.abs(found - plain).mean() < 0.1 * np.abs(without - plain).mean()
+
+
+@pytest.mark.parametrize("kind", [Restorer, DeviceRestorer])
+def test_a_window_is_that_of_the_whole(kind: type[Restorer]) -> None:
+    frame = noisy_frame(361, 420, light=0.02)
+    restorer = kind(Blur(), options(ensemble=4), "cpu")
+    whole = restorer.photo(frame, 5.0).pixels.astype(int)
+    for x, y, width, height in ((101, 55, 200, 131), (0, 0, 64, 64), (311, 250, 109, 111)):
+        part = restorer.photo(frame, 5.0, window=(x, y, width, height)).pixels.astype(int)
+        assert np.abs(part - whole[y : y + height, x : x + width]).max() <= 8
+    linear = restorer.photo(frame, 5.0, window=(101, 55, 200, 131), keep_linear=True).linear
+    assert linear is not None and linear.pixels.shape == (131, 200, 3)
+
+
+def test_a_device_gives_the_same_picture() -> None:
+    frame = noisy_frame(300, 420, light=0.02)
+    one, other = (
+        kind(Blur(), options(), "cpu").photo(frame, 5.0).pixels.astype(int) for kind in (Restorer, DeviceRestorer)
+    )
+    assert np.abs(one - other).max() <= 65535 / 255
+
+
+def test_a_window_grows_by_what_decides_about_it_and_keeps_to_the_blocks() -> None:
+    window, (rows, cols) = grown((101, 3, 50, 40), (60, 400))
+    assert window[0] % 2 == window[1] % 2 == 0 and window[1] + window[3] == 51
+    assert (window[0] + cols.start, window[1] + rows.start) == (101, 3)
+    assert (cols.stop - cols.start, rows.stop - rows.start) == (50, 40)
+
+
+def test_hypotheses_are_left_as_they_are() -> None:
+    frame = night_frame(200, 300)
+    network = Blur()
+    with_detail, without = (
+        Restorer(network, options(detail=detail), "cpu").photo(frame, 60.0, noise=()).pixels for detail in (True, False)
+    )
+    np.testing.assert_array_equal(with_detail, without)
+
+
+def test_weights_recommend_it_and_others_refuse_it() -> None:
+    config = {"upscale": 2, "output_colour": "camera", "detail": True}
+    assert model_config("sid-net-slim", config).traits().detail
+    for wrong in ({"upscale": 1}, {"output_colour": "srgb"}):
+        with pytest.raises(ConfigError, match="camera colour at upscale 2"):
+            model_config("sid-net-slim", {**config, **wrong})
+    with pytest.raises(UsageError, match="--detail"):
+        Restorer(Copy(upscale=1), options(), "cpu")
+    assert Restorer(Copy(detail=True), RestorerOptions(precision="fp32"), "cpu").detail
+
+
+def test_demosaicing_keeps_sites_and_is_exact_for_planes_of_light() -> None:
+    ys, xs = torch.meshgrid(torch.arange(12.0), torch.arange(20.0), indexing="ij")
+    light = 0.3 + 0.01 * ys + 0.015 * xs
+    planes = torch.stack([light[row::2, col::2] for row, col in ((0, 0), (0, 1), (1, 1), (1, 0))])
+    rgb = demosaic(planes)
+    torch.testing.assert_close(rgb[:, 2:-2, 2:-2], light[2:-2, 2:-2].expand(3, -1, -1), rtol=1e-5, atol=1e-6)
+    for colour, plane, row, col in ((0, 0, 0, 0), (1, 1, 0, 1), (1, 3, 1, 0), (2, 2, 1, 1)):
+        assert torch.equal(rgb[colour, row::2, col::2], planes[plane])
+    assert demosaic(torch.full((4, 1, 1), 0.5)).eq(0.5).all()
