@@ -26,6 +26,7 @@ WINDOW_BLOCKS = 5  # of 2x2 pixels of the sensor, in which the power of the diff
 REACH = 4 * (WINDOW_BLOCKS // 2)  # rows and columns around a pixel that decide about it: of its coarse part's power
 CERTAINTY = 2.0  # the difference counts from so many times the noise on: interpolation lets noise swell in places
 COARSE_NOISE = 0.3  # of a pixel's variance, in the window's mean: more than white noise has, since shadows are uneven
+OUTLIER = 3.0  # standard deviations of noise by which a pixel may stand out from all around
 _NOTHING = 1e-12
 BAND_ROWS, LARGE_BAND_ROWS = 128, 1024  # of the picture, brought back at a time; on a device
 STRIP_ROWS, STRIPS = 4 * BLOCK_PX + 1, 12  # packed rows in which noise is measured
@@ -115,13 +116,14 @@ def add_detail(encoded: Pixels, burst: Burst, ratio: float, rows: range, cols: r
 
     `rows` and `cols` say which of the scene's full-size picture, from its red origin, it shows.
     """
-    variances = encoded_variance(measure_noise(burst), ratio, burst.reference.wb_gains)
+    noise = measure_noise(burst)
+    variances = encoded_variance(noise, ratio, burst.reference.wb_gains)
     above = encoded[:0]  # rows above the band as they were
     for top in range(0, len(rows), BAND_ROWS):
         stop, last = min(top + BAND_ROWS, len(rows)), min(top + BAND_ROWS + REACH, len(rows))
         now = np.concatenate((above, encoded[top:last])).transpose(2, 0, 1).astype(np.float32, order="C")
         first = last - now.shape[1]
-        plain = torch.from_numpy(plain_picture(burst, ratio, rows[first:last], cols))
+        plain = torch.from_numpy(plain_picture(burst, ratio, noise, rows[first:last], cols))
         better = recovered(torch.from_numpy(now).div_(WHITE), plain, variances)[:, top - first : stop - first]
         above = encoded[max(stop - REACH, 0) : stop].copy()
         for colour, values in enumerate(better.mul_(WHITE).add_(0.5).clamp_(0, WHITE).numpy()):
@@ -130,12 +132,13 @@ def add_detail(encoded: Pixels, burst: Burst, ratio: float, rows: range, cols: r
 
 def detailed(encoded: Tensor, burst: Burst, ratio: float, rows: range, cols: range) -> Tensor:
     """What `add_detail` does, for an int32 picture `[h, w, 3]` on a device, with a few large steps; a new one."""
-    variances = encoded_variance(measure_noise(burst), ratio, burst.reference.wb_gains).to(encoded.device)
+    noise = measure_noise(burst)
+    variances = encoded_variance(noise, ratio, burst.reference.wb_gains).to(encoded.device)
     bands = []
     for top in range(0, len(rows), LARGE_BAND_ROWS):
         first, stop = max(top - REACH, 0), min(top + LARGE_BAND_ROWS, len(rows))
         last = min(stop + REACH, len(rows))
-        seen, inside = _demosaiced(burst, ratio, rows[first:last])
+        seen, inside = _demosaiced(burst, ratio, noise, rows[first:last])
         plain = encode(seen[:, inside, cols.start : cols.stop]).to(encoded.device)
         now = encoded[first:last].permute(2, 0, 1) / WHITE
         better = recovered(now, plain, variances)[:, top - first : stop - first]
@@ -143,16 +146,34 @@ def detailed(encoded: Tensor, burst: Burst, ratio: float, rows: range, cols: ran
     return torch.cat(bands)
 
 
-def plain_picture(burst: Burst, ratio: float, rows: range, cols: range) -> npt.NDArray[np.float32]:
+def plain_picture(burst: Burst, ratio: float, noise: NoiseLevel, rows: range, cols: range) -> npt.NDArray[np.float32]:
     """A window of the scene amplified, balanced, demosaiced and encoded, `[3, h, w]`; camera colour."""
-    seen, inside = _demosaiced(burst, ratio, rows)
+    seen, inside = _demosaiced(burst, ratio, noise, rows)
     return to_encoded(seen[:, inside, cols.start : cols.stop].numpy()).astype(np.float32) / np.float32(WHITE)
 
 
-def _demosaiced(burst: Burst, ratio: float, rows: range) -> tuple[Tensor, slice]:
+def without_outliers(planes: Tensor, noise: NoiseLevel) -> Tensor:
+    """Packed planes `[C, h, w]` whose values stand out from all eight around no further than noise lets them.
+
+    Hot and dead pixels stand above the noise too, and are no detail.
+    """
+    height, width = planes.shape[1:]
+    around = F.pad(planes[None], (1, 1, 1, 1), mode="reflect" if min(height, width) > 1 else "replicate")[0]
+    near = [around[:, y : y + height, x : x + width] for y in range(3) for x in range(3) if (y, x) != (1, 1)]
+    highest, lowest = near[0].clone(), near[0].clone()
+    for each in near[1:]:
+        torch.maximum(highest, each, out=highest)
+        torch.minimum(lowest, each, out=lowest)
+    for limit, sign in ((highest, OUTLIER), (lowest, -OUTLIER)):
+        limit.add_((noise.shot * limit.clamp(min=0) + noise.read).sqrt_(), alpha=sign)
+    return torch.minimum(torch.maximum(planes, lowest), highest)
+
+
+def _demosaiced(burst: Burst, ratio: float, noise: NoiseLevel, rows: range) -> tuple[Tensor, slice]:
     """Linear rows around those that are wanted, `[3, n, w]`, and which of them these are."""
-    low = max(rows.start // 2 - REACH_PX, 0)
-    high = min(-(-rows.stop // 2) + REACH_PX, burst.size[0])
-    packed = burst.average(low, high)
+    margin = REACH_PX + 1  # a row more, whose neighbours decide about it
+    low = max(rows.start // 2 - margin, 0)
+    high = min(-(-rows.stop // 2) + margin, burst.size[0])
+    packed = without_outliers(burst.average(low, high), noise)
     gains = torch.tensor(burst.reference.wb_gains, device=packed.device)
     return demosaic(amplify(packed, ratio, gains, "wb")), slice(rows.start - 2 * low, rows.stop - 2 * low)

@@ -12,7 +12,7 @@ from lowlight.burst import Burst
 from lowlight.core.errors import ConfigError, UsageError
 from lowlight.core.photo import RGGB, RawFrame
 from lowlight.core.restoration import Noise, Restoration
-from lowlight.detail import UNKNOWN, WHITE, encoded_variance, grown, measure_noise, recovered
+from lowlight.detail import UNKNOWN, WHITE, encoded_variance, grown, measure_noise, recovered, without_outliers
 from lowlight.device_restorer import DeviceRestorer
 from lowlight.models import model_config
 from lowlight.ops.color import encode
@@ -79,6 +79,20 @@ def test_what_was_smoothed_away_comes_back_and_noise_does_not() -> None:
     assert (better - scene)[flat].std() < 0.1 * sigma
     unsure = recovered(smooth, plain.clone(), torch.full((3, WHITE + 1), UNKNOWN.read))
     assert torch.equal(unsure, smooth)
+
+
+def test_hot_and_dead_pixels_do_not_come_back() -> None:
+    frame = noisy_frame(200, 240, light=0.05)
+    hurt = frame.mosaic.copy()
+    hurt[::40, ::50] = 16000
+    hurt[21::40, 31::50] = 512
+    better = [
+        Restorer(Blur(), options(), "cpu").photo(replace(frame, mosaic=mosaic), 2.0).pixels.astype(int)
+        for mosaic in (frame.mosaic, hurt)
+    ]
+    assert np.abs(better[1] - better[0]).max() < 0.06 * 65535
+    planes = torch.rand(4, 9, 9, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(without_outliers(planes, UNKNOWN), planes)
 
 
 def test_a_tint_comes_back_without_its_noise() -> None:
