@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from lowlight.core.errors import UsageError
 from lowlight.restorer import RestorerOptions
@@ -94,7 +95,10 @@ def test_contact_sheets_are_refused(tmp_path: Path, tiny_weights: Path) -> None:
 def cluster() -> Iterator[None]:
     ray = pytest.importorskip("ray", reason="needs the extra lowlight[ray]")
     ray.init(num_cpus=2, log_to_driver=False, configure_logging=False, include_dashboard=False)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as a worker has: sums in fp32 depend on it in their last bit
     yield
+    torch.set_num_threads(threads)
     ray.shutdown()
 
 

@@ -90,7 +90,7 @@ def enhance_on_ray(
     """Enhance photos on a Ray cluster; rows and files are those of `enhance_files`.
 
     Files are the same byte for byte where the network computes with the same number of threads, or in bf16. In fp32
-    a large network's sums may come out one last bit apart with another number (`cpus_per_worker`).
+    sums may come out one last bit apart with another number (`cpus_per_worker`).
 
     `address` is a cluster's, `local` for one on this machine, or `auto`: the cluster that is running, else a local
     one. `workers` is at most as many as there are GPUs, or CPU slots of `cpus_per_worker` where there is no GPU or
