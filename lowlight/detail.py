@@ -24,8 +24,9 @@ from lowlight.raw.develop import to_encoded
 
 WINDOW_BLOCKS = 5  # of 2x2 pixels of the sensor, in which the power of the difference is measured
 REACH = 4 * (WINDOW_BLOCKS // 2)  # rows and columns around a pixel that decide about it: of its coarse part's power
-CERTAINTY = 2.0  # the difference counts from so many times the noise on: interpolation lets noise swell in places
-COARSE_NOISE = 0.3  # of a pixel's variance, in the window's mean: more than white noise has, since shadows are uneven
+# The difference counts from so many times the noise on. Less gives a higher PSNR and coloured blotches in dark asphalt.
+CERTAINTY = 4.0
+COARSE_NOISE = 1.0  # of a pixel's variance, in the window's mean: far more than white noise has, shadows are uneven
 OUTLIER = 3.0  # standard deviations of noise by which a pixel may stand out from all around
 _NOTHING = 1e-12
 BAND_ROWS, LARGE_BAND_ROWS = 128, 1024  # of the picture, brought back at a time; on a device
