@@ -15,6 +15,7 @@ from lowlight.core.errors import UsageError
 from lowlight.core.photo import RawFrame
 from lowlight.ops.agreement import agreement, agreement_pixels
 from lowlight.ops.exposure import METER_BAND, METER_BLOCK_PX, amplify, block_means, choose_ratio
+from lowlight.ops.noise_level import noise_points
 from lowlight.ops.registration import (
     MIN_CONFIDENCE,
     Registration,
@@ -225,17 +226,12 @@ def _told_gain(reference: RawFrame, other: RawFrame) -> float | None:
 
 
 def _noise_variance(signed: Tensor) -> float:
-    """Variance of the noise in `signed [4, h, w]`, in the calmer blocks.
-
-    Taken from mixed second differences of the difference of the two greens, where hardly any content is left.
-    """
+    """Variance of the noise in `signed [4, h, w]`, in the calmer blocks of its middle."""
     rows, cols = (slice(max((size - NOISE_WINDOW_PX) // 2, 0), None) for size in signed.shape[1:])
-    greens = signed[1::2, rows, cols][:, :NOISE_WINDOW_PX, :NOISE_WINDOW_PX]
-    if min(greens.shape[1:]) < 2:
+    middle = signed[:, rows, cols][:, :NOISE_WINDOW_PX, :NOISE_WINDOW_PX]
+    if min(middle.shape[1:]) < 2:
         return 0.0
-    part = greens[:1] - greens[1:]
-    mixed = part[:, 1:, 1:] - part[:, :-1, 1:] - part[:, 1:, :-1] + part[:, :-1, :-1]
-    return float(block_means(mixed.square() / 8, METER_BLOCK_PX).quantile(0.25))
+    return float(noise_points(middle)[1].quantile(0.25))
 
 
 def _with_sane_variances(aligned: list[AlignedFrame]) -> list[AlignedFrame]:

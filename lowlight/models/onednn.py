@@ -72,7 +72,8 @@ class PackedWeight(nn.Module):
                 self.weight = nn.Parameter(self._as_it_was(self.weight.to_dense()), requires_grad=False)
 
     def _packed(self, weight: Tensor, batch: int) -> Tensor:
-        raise NotImplementedError
+        """The weight in the layout that this kind of layer computes with."""
+        raise NotImplementedError  # no class of its own: modules have PyTorch's metaclass, not that of ABCs
 
     def _as_it_was(self, weight: Tensor) -> Tensor:
         return weight
@@ -139,7 +140,7 @@ class DoublingConv(PackedWeight, nn.ConvTranspose2d):
         count, _, height, width = x.shape
         channels = self.out_channels + skip.shape[1]
         blocks = convolution(x, self.weight, torch.cat((self.bias,) * 4), _NONE).permute(0, 2, 3, 1)
-        blocks = blocks.unflatten(3, (2, 2, self.out_channels))  # type: ignore[no-untyped-call]
+        blocks = blocks.reshape(count, height, width, 2, 2, self.out_channels)
         whole = torch.empty(count, height, 2, width, 2, channels, dtype=x.dtype)
         whole[..., : self.out_channels] = blocks.transpose(2, 3)
         picture = whole.view(count, 2 * height, 2 * width, channels)

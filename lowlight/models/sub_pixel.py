@@ -45,11 +45,6 @@ class SubPixelHead(nn.Sequential):
         finish = nn.Conv2d(FULL_SIZE_CHANNELS, channels_out, 3, padding=1, padding_mode="replicate")
         super().__init__(conv, nn.PixelShuffle(upscale), leaky(), *more, finish)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`[B, C, h, w]` to `[B, C', u*h, u*w]`."""
-        out: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
-        return out
-
     def into(self, picture: Tensor, x: Tensor) -> None:
         """Fill a picture `[B, C', u*h, u*w]`, float32, as `forward` would; at full size in a quarter of the time.
 
@@ -62,7 +57,8 @@ class SubPixelHead(nn.Sequential):
             return
         assert finish.bias is not None
         around, weight = with_border(self._features(x)), filter_of_blocks(finish.weight)
-        blocks = convolution(around, weight, finish.bias.repeat_interleave(4), (0, 0)).unflatten(1, (-1, 2, 2))  # type: ignore[no-untyped-call]
+        blocks = convolution(around, weight, finish.bias.repeat_interleave(4), (0, 0))
+        blocks = blocks.view(len(x), -1, 2, 2, *blocks.shape[2:])
         for row, column in BLOCK:
             picture[:, :, row::2, column::2] = blocks[:, :, row, column]
 

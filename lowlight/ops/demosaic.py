@@ -17,7 +17,7 @@ _SITES = ((0, 0, 0), (1, 0, 1), (3, 1, 0), (2, 1, 1))  # plane, row and column i
 
 
 def demosaic(planes: Tensor) -> Tensor:
-    """Packed planes R, G1, B, G2 `[4, h, w]` (red origin) to linear RGB `[3, 2h, 2w]`, in [0, 1] as they are.
+    """Packed planes R, G1, B, G2 `[4, h, w]` (red origin) to linear RGB `[3, 2h, 2w]`; values in [0, 1].
 
     Missing colours are interpolated linearly and corrected by what the colour that is there does at this place; a site
     keeps what it measured. The border is mirrored. Source: H. Malvar, L. He and R. Cutler, High-quality linear

@@ -48,7 +48,7 @@ def fit_noise(light: Tensor, variance: Tensor) -> NoiseLevel:
     order = light.argsort()
     cut = len(order) * (BINS - 1) // BINS
     top = max((len(order) - cut) // 4, SMALLEST_BIN)
-    bins = [each for each in (*order[:cut].tensor_split(BINS - 1), *order[cut:].split(top)) if len(each)]  # type: ignore[no-untyped-call]
+    bins = [each for each in (*order[:cut].tensor_split(BINS - 1), *torch.split(order[cut:], top)) if len(each)]
     levels = torch.stack([light[each].mean() for each in bins]).double()
     calm = torch.stack([variance[each].quantile(CALM) for each in bins]).double().clamp_(min=1e-14) * CALM_FACTOR
     weights = 1 / calm
