@@ -16,6 +16,7 @@ from torch import Tensor
 
 Merge = Literal["idw", "feather"]
 FloatArray = npt.NDArray[np.float32]
+Halves = tuple[tuple[slice, slice], tuple[slice, slice]]
 
 SHARED = 1 << 19  # values of a tile from which on it is worth to share it out to threads
 GIVEN_ROWS = 16  # finished rows given out at a time
@@ -66,10 +67,10 @@ class BandBlender:
         self._strip = np.zeros((self.tile, width), dtype=np.float32)
         for col in cols:
             self._strip[:, col : col + self.tile] += weights
+        # Row r of the picture lies in row r % tile. The tensors are other names of the same memory.
         self._sum = np.zeros((channels, self.tile, width), dtype=np.float32)
+        self._sum_tensor, self._weights_tensor = torch.from_numpy(self._sum), torch.from_numpy(weights)
         self._weight = np.zeros((self.tile, width), dtype=np.float32)
-        # What becomes of the two when they move up, and the rows that are given out.
-        self._next_sum, self._next_weight = np.empty_like(self._sum), np.empty_like(self._weight)
         self._band = np.empty((channels, GIVEN_ROWS, width), dtype=np.float32)
 
     def merge(self, tiles: Iterator[FloatArray]) -> Iterator[tuple[int, FloatArray]]:
@@ -79,31 +80,32 @@ class BandBlender:
         """
         self._sum.fill(0)
         self._weight.fill(0)
-        weights = torch.from_numpy(self.weights)
-        for index, row in enumerate(self.rows):
-            total = torch.from_numpy(self._sum)
+        for row, stop in zip(self.rows, [*self.rows[1:], self.rows[-1] + self.tile], strict=True):
+            start = row % self.tile
+            halves = ((slice(start, None), slice(self.tile - start)), (slice(start), slice(self.tile - start, None)))
             for col in self.cols:
-                tile = torch.from_numpy(next(tiles))
-                with _one_thread() if tile.numel() < SHARED else nullcontext():
-                    total[:, :, col : col + self.tile].addcmul_(tile.clamp_(0, 1), weights)
-            self._weight += self._strip
-            last = index + 1 == len(self.rows)
-            done = self.tile if last else self.rows[index + 1] - row
-            for top in range(0, done, GIVEN_ROWS):
-                stop = min(top + GIVEN_ROWS, done)
-                band = self._band[:, : stop - top]
-                yield row + top, np.divide(self._sum[:, top:stop], self._weight[top:stop], out=band)
-            if not last:
-                self._advance(done)
+                self._add(torch.from_numpy(next(tiles)), col, halves)
+            for kept, of_tile in halves:
+                self._weight[kept] += self._strip[of_tile]
+            yield from self._finished(row, stop)
 
-    def _advance(self, done: int) -> None:
-        """Move rows up into the spare arrays, which then take the place of these."""
-        keep = self.tile - done
-        for now, spare in ((self._sum, self._next_sum), (self._weight, self._next_weight)):
-            spare[..., :keep, :] = now[..., done:, :]
-            spare[..., keep:, :] = 0
-        self._sum, self._next_sum = self._next_sum, self._sum
-        self._weight, self._next_weight = self._next_weight, self._weight
+    def _add(self, tile: Tensor, col: int, halves: Halves) -> None:
+        with _one_thread() if tile.numel() < SHARED else nullcontext():
+            tile.clamp_(0, 1)
+            for kept, of_tile in halves:
+                place = self._sum_tensor[:, kept, col : col + self.tile]
+                place.addcmul_(tile[:, of_tile], self._weights_tensor[of_tile])
+
+    def _finished(self, top: int, stop: int) -> Iterator[tuple[int, FloatArray]]:
+        """Give out the rows that no further tile reaches, and leave zeros in their place."""
+        while top < stop:
+            at = top % self.tile
+            count = min(GIVEN_ROWS, stop - top, self.tile - at)
+            rows, band = slice(at, at + count), self._band[:, :count]
+            np.divide(self._sum[:, rows], self._weight[rows], out=band)
+            self._sum[:, rows], self._weight[rows] = 0, 0
+            yield top, band
+            top += count
 
 
 def merge_tensors(
