@@ -6,7 +6,9 @@ and the noise of the frame, takes the noise out and leaves the rest to be added.
 added, in a well exposed photo nearly all.
 """
 
+from collections.abc import Iterator
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from lowlight.burst import Burst
 from lowlight.core.photo import PerColour
+from lowlight.core.threads import at_once, spans
 from lowlight.ops.color import decode, encode
 from lowlight.ops.demosaic import REACH_PX, demosaic
 from lowlight.ops.exposure import amplify
@@ -29,7 +32,7 @@ CERTAINTY = 4.0
 COARSE_NOISE = 1.0  # of a pixel's variance, in the window's mean: far more than white noise has, shadows are uneven
 OUTLIER = 3.0  # standard deviations of noise by which a pixel may stand out from all around
 _NOTHING = 1e-12
-BAND_ROWS, LARGE_BAND_ROWS = 128, 1024  # of the picture, brought back at a time; on a device
+BAND_ROWS, LARGE_BAND_ROWS = 64, 1024  # of the picture, brought back at a time; on a device
 STRIP_ROWS, STRIPS = 4 * BLOCK_PX + 1, 12  # packed rows in which noise is measured
 WHITE = 65535
 
@@ -74,39 +77,60 @@ def recovered(restored: Tensor, plain: Tensor, variances: Tensor) -> Tensor:
     the difference in the window, and what is fine, the rest of it, are judged apart, so that a tint that comes back
     does not bring noise along. Each 2x2 block has its own shares.
     """
-    height, width = restored.shape[1:]
     difference = plain.sub_(restored)
     coarse = _window_means(_block_means(difference))
-    fine = difference.sub_(_enlarged(coarse, height, width))
+    for part, tint in _in_blocks(difference, coarse):
+        part.sub_(tint)  # what is fine is left
     levels = (_block_means(restored) * WHITE).long().clamp_(0, WHITE)
     noise = torch.stack([values[level] for values, level in zip(variances, levels, strict=True)]).mul_(CERTAINTY)
-    share = 1 - noise / _window_means(_block_means(fine.square())).clamp_(min=_NOTHING)
-    better = fine.mul_(_enlarged(share.clamp_(0, 1), height, width)).add_(restored)
-    share = 1 - noise.mul_(COARSE_NOISE) / coarse.square().clamp_(min=_NOTHING)
-    return better.add_(_enlarged(coarse.mul_(share.clamp_(0, 1)), height, width))
+    share_of_fine = 1 - noise / _window_means(_block_means(difference, squared=True)).clamp_(min=_NOTHING)
+    share_of_coarse = 1 - noise.mul_(COARSE_NOISE) / coarse.square().clamp_(min=_NOTHING)
+    shares = torch.cat((share_of_fine.clamp_(0, 1), coarse.mul_(share_of_coarse.clamp_(0, 1))))
+    for part, (share, tint) in _in_blocks(difference, shares.view(2, *coarse.shape)):
+        part.mul_(share).add_(tint)
+    return difference.add_(restored)
 
 
-def _block_means(planes: Tensor) -> Tensor:
-    """Means of 2x2 pixels, of what there is of them at the lower and right end."""
-    return F.avg_pool2d(planes[None], 2, ceil_mode=True, count_include_pad=False)[0]
+def _in_blocks(planes: Tensor, blocks: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The four pixels of every 2x2 block of `planes [3, h, w]`, each with the `blocks [..., ceil(h/2), ceil(w/2)]`."""
+    for row, col in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        part = planes[:, row::2, col::2]
+        yield part, blocks[..., : part.shape[1], : part.shape[2]]
+
+
+def _block_means(planes: Tensor, *, squared: bool = False) -> Tensor:
+    """Means of 2x2 pixels, or of their squares, of what there is of them at the lower and right end."""
+    height, width = planes.shape[1:]
+    if height % 2 or width % 2:
+        planes = F.pad(planes[None], (0, width % 2, 0, height % 2), mode="replicate")[0]
+    total = planes.new_zeros(3, planes.shape[1] // 2, planes.shape[2] // 2)
+    for part, _ in _in_blocks(planes, total):
+        total.addcmul_(part, part) if squared else total.add_(part)
+    return total.div_(4)
 
 
 def _window_means(blocks: Tensor) -> Tensor:
-    return F.avg_pool2d(blocks[None], WINDOW_BLOCKS, 1, WINDOW_BLOCKS // 2, count_include_pad=False)[0]
-
-
-def _enlarged(blocks: Tensor, height: int, width: int) -> Tensor:
-    return F.interpolate(blocks[None], scale_factor=2.0, mode="nearest")[0, :, :height, :width]
+    """Means of the blocks around each, of what there is of them; one axis after the other."""
+    for axis in (1, 2):
+        length = blocks.shape[axis]
+        near = [(shift, max(length - shift, 0)) for shift in range(1, WINDOW_BLOCKS // 2 + 1)]
+        total, count = blocks.clone(), blocks.new_ones(length)
+        for shift, rest in near:
+            for target, source in ((shift, 0), (0, shift)):
+                total.narrow(axis, min(target, length), rest).add_(blocks.narrow(axis, min(source, length), rest))
+                count.narrow(0, min(target, length), rest).add_(1)
+        blocks = total.div_(count[:, None] if axis == 1 else count)
+    return blocks
 
 
 def grown(window: Window, size: tuple[int, int]) -> tuple[Window, tuple[slice, slice]]:
     """A window with all around that decides about it, inside a frame of `size`, and where it lies in that.
 
-    It begins with an even row and column, as the frame does, so that its 2x2 blocks are the frame's.
+    It begins and ends with whole 2x2 blocks of the frame.
     """
     spans = []
     for start, length, end in ((window[1], window[3], size[0]), (window[0], window[2], size[1])):
-        first, last = max(start - REACH, 0) // 2 * 2, min(start + length + REACH, end)
+        first, last = max(start - REACH, 0) // 2 * 2, min(-(-(start + length + REACH) // 2) * 2, end)
         spans.append((first, last - first, slice(start - first, start - first + length)))
     (y, height, rows), (x, width, cols) = spans
     return (x, y, width, height), (rows, cols)
@@ -119,16 +143,35 @@ def add_detail(encoded: Pixels, burst: Burst, ratio: float, rows: range, cols: r
     """
     noise = measure_noise(burst)
     variances = encoded_variance(noise, ratio, burst.reference.wb_gains)
-    above = encoded[:0]  # rows above the band as they were
-    for top in range(0, len(rows), BAND_ROWS):
-        stop, last = min(top + BAND_ROWS, len(rows)), min(top + BAND_ROWS + REACH, len(rows))
-        now = np.concatenate((above, encoded[top:last])).transpose(2, 0, 1).astype(np.float32, order="C")
-        first = last - now.shape[1]
-        plain = torch.from_numpy(plain_picture(burst, ratio, noise, rows[first:last], cols))
-        better = recovered(torch.from_numpy(now).div_(WHITE), plain, variances)[:, top - first : stop - first]
-        above = encoded[max(stop - REACH, 0) : stop].copy()
-        for colour, values in enumerate(better.mul_(WHITE).add_(0.5).clamp_(0, WHITE).numpy()):
-            encoded[top:stop, :, colour] = values.astype(np.uint16)
+    _slope()  # made once, not by several threads
+
+    def bring_back(strip: _Strip) -> None:
+        span, above, below = strip
+        for top in range(span.start, span.stop, BAND_ROWS):
+            stop = min(top + BAND_ROWS, span.stop)
+            after = encoded[stop : stop + REACH] if stop < span.stop else below
+            now = np.concatenate((above, encoded[top:stop], after)).transpose(2, 0, 1).astype(np.float32, order="C")
+            first, last = top - len(above), stop + len(after)
+            plain = torch.from_numpy(plain_picture(burst, ratio, noise, rows[first:last], cols))
+            better = recovered(torch.from_numpy(now).div_(WHITE), plain, variances)[:, top - first : stop - first]
+            above = encoded[max(stop - REACH, 0) : stop].copy()
+            for colour, values in enumerate(better.mul_(WHITE).add_(0.5).clamp_(0, WHITE).numpy()):
+                encoded[top:stop, :, colour] = values.astype(np.uint16)
+
+    at_once(bring_back, [_strip(encoded, span) for span in spans(len(rows), BAND_ROWS)])
+
+
+class _Strip(NamedTuple):
+    """Rows that one thread changes, and copies of those beside them, which others change."""
+
+    rows: range
+    above: Pixels
+    below: Pixels
+
+
+def _strip(encoded: Pixels, rows: range) -> _Strip:
+    above, below = encoded[max(rows.start - REACH, 0) : rows.start], encoded[rows.stop : rows.stop + REACH]
+    return _Strip(rows, above.copy(), below.copy())
 
 
 def detailed(encoded: Tensor, burst: Burst, ratio: float, rows: range, cols: range) -> Tensor:

@@ -51,8 +51,6 @@ class DeviceRestorer(Restorer):
     ) -> None:
         super().__init__(model, options, device)
         self._up, self._down = self._stream(), self._stream()
-        if self.device.type == "cuda" and self.options.batch is None:
-            self.batch = batch_that_fits(torch.cuda.mem_get_info(self.device)[0], self._bytes_per_tile())
         self.device_seconds: list[float] = []
         u = self.traits.upscale
         weights = tile_weights(u * self.traits.tile, self.options.merge, self.options.power, u * self.traits.halo)
@@ -140,6 +138,11 @@ class DeviceRestorer(Restorer):
             return Restored(pixels, linear, min(runner.batch for runner in runners))
 
         return finish
+
+    def _good_batch(self) -> int:
+        if self.device.type != "cuda":
+            return super()._good_batch()
+        return batch_that_fits(torch.cuda.mem_get_info(self.device)[0], self._bytes_per_tile())
 
     @torch.inference_mode()
     def _bytes_per_tile(self) -> int:

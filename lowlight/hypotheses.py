@@ -34,8 +34,8 @@ Pair = tuple[tuple[int, ...], tuple[int, ...]]  # rows and columns of two neighb
 class Hypotheses:
     """The hypotheses of a frame or a scene, in the window and at the ratio that its picture has.
 
-    `temperature` scales the deviation of the priors they are drawn from. Ensembles are left out, and tiles are
-    feathered, whatever the options say. `agreement` is the correlation of what a draw does in two tiles where they
+    `temperature` scales the deviation of the priors they are drawn from. Ensembles and detail are left out, and tiles
+    are feathered, whatever the options say. `agreement` is the correlation of what a draw does in two tiles where they
     overlap; below 1 the mean picture is needed and computed here. `between` is called before every batch of tiles.
     What `Restorer.photo` raises, this raises too.
     """
@@ -52,7 +52,7 @@ class Hypotheses:
         between: Callable[[], None] | None = None,
     ) -> None:
         self.burst = scene if isinstance(scene, Burst) else Burst.single(scene)
-        options = replace(restorer.options, merge="feather", ensemble=1)
+        options = replace(restorer.options, merge="feather", ensemble=1, detail=False)
         self.restorer = type(restorer)(restorer.model, options, restorer.device)
         self.ratio, self.temperature = ratio, temperature
         self.keep_linear, self.between = keep_linear, between

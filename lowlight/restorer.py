@@ -17,6 +17,7 @@ from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.errors import UsageError
 from lowlight.core.photo import LinearImage, RawFrame
 from lowlight.core.restoration import HierarchicalModel, ModelTraits, Noise, RestorationModel
+from lowlight.core.threads import at_once, spans
 from lowlight.detail import add_detail, grown
 from lowlight.models.onednn import pack_weights
 from lowlight.ops.blending import BandBlender, Merge, tile_weights
@@ -24,14 +25,11 @@ from lowlight.ops.resize import mean_of_blocks
 from lowlight.ops.tiling import GridRule, TileGrid, dense, sparse
 from lowlight.raw.bayer import origin_padding, packed_size
 from lowlight.raw.develop import develop, to_linear
-from lowlight.tile_batches import BatchRunner, compile_network
+from lowlight.tile_batches import BatchRunner, compile_network, default_batch
 from lowlight.tile_source import RAW_CHANNELS, SRGB_CHANNELS, TileSource, noise_fields
 from lowlight.views import VIEWS, Window, add_to_mean
 
 BAND_ROWS = 64  # rows developed at a time, which stay in the processor's cache
-# Tiles at a time; on a CPU the network says how many are good. All divide the published tile counts 126 and 54, so that
-# no short last batch picks another kernel.
-BATCH = {"cuda": 18, "mps": 6}
 SIZES = ("native", "full", "half")
 Pixels = npt.NDArray[np.uint16]
 
@@ -115,14 +113,18 @@ class Restorer:
                 "leave out --detail, or take other weights"
             )
         self.rule = self.options.grid.fitted(self.traits.tile)
-        self.batch = self.options.batch or default_batch(self.traits, self.device)
         self._last: BandBlender | None = None
         network: torch.nn.Module = model
         self.model = network.to(self.device, self.dtype, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.batch = self.options.batch or self._good_batch()
         if self.options.compile:
             compile_network(self.model, self.traits, self.device, self.dtype, self.batch)
         else:
             pack_weights(self.model, self.batch)
+
+    def _good_batch(self) -> int:
+        """How many tiles to compute at a time; the network is on its device and not compiled yet."""
+        return default_batch(self.traits, self.device)
 
     def grid(self, frame: RawFrame, *, further: bool = False) -> TileGrid:
         """Where the tiles of a frame lie, or those of a `further` view of an ensemble."""
@@ -190,13 +192,16 @@ class Restorer:
         height, width = encoded.shape[:2]
         # Without halving it is developed in place, band by band.
         pixels = np.empty((height // 2, width // 2, encoded.shape[2]), dtype=np.uint16) if half else encoded
-        for top in range(0, height, BAND_ROWS):
-            band = develop(encoded[top : top + BAND_ROWS], matrix)
-            if half:
-                band = mean_of_blocks(band)
-                pixels[top // 2 : top // 2 + len(band)] = band
-            else:
-                pixels[top : top + BAND_ROWS] = band
+
+        def finish(rows: range) -> None:
+            for top in range(rows.start, rows.stop, BAND_ROWS):
+                band = develop(encoded[top : min(top + BAND_ROWS, rows.stop)], matrix)
+                if half:
+                    band = mean_of_blocks(band)
+                first = top // 2 if half else top
+                pixels[first : first + len(band)] = band
+
+        at_once(finish, spans(height, BAND_ROWS))
         return Restored(pixels, linear, batch)
 
     def _average_views(
@@ -277,11 +282,6 @@ class Restorer:
             return LinearImage(pixels, np.eye(3, dtype=np.float32), (1.0, 1.0, 1.0))
         r, g, b, _ = frame.wb_gains
         return LinearImage(pixels, frame.camera_to_srgb, (r, g, b))
-
-
-def default_batch(traits: ModelTraits, device: torch.device) -> int:
-    """How many tiles to compute at a time where nobody says otherwise."""
-    return BATCH.get(device.type, traits.cpu_batch)
 
 
 def _spans(window: Window, padding: tuple[int, int], packed: tuple[int, int], u: int) -> tuple[range, range]:

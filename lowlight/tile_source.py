@@ -89,10 +89,11 @@ class TileSource:
         held, done = torch.empty(shape, dtype=dtype, device=self.device), 0
         for row in self.grid.rows:
             band = torch.empty_like(held)
-            kept = max(done - row, 0)
+            over = row + tile > self.grid.height  # the lower end is mirrored from all that there is
+            kept = 0 if over else max(done - row, 0)
             band[:, :kept] = held[:, tile - kept :]
             while kept < tile:
-                stop = tile if self.grid.height < tile else min(kept + SEEN_ROWS, tile)
+                stop = tile if over else min(kept + SEEN_ROWS, tile)
                 for member, packed in enumerate(self._packed_rows(row + kept, row + stop)):
                     seen = self._seen(self._padded(packed, stop - kept)).to(dtype)
                     for channel, plane in enumerate(seen):  # all in one step take twice as long

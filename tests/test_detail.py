@@ -12,7 +12,17 @@ from lowlight.burst import Burst
 from lowlight.core.errors import ConfigError, UsageError
 from lowlight.core.photo import RGGB, RawFrame
 from lowlight.core.restoration import Noise, Restoration
-from lowlight.detail import UNKNOWN, WHITE, encoded_variance, grown, measure_noise, recovered, without_outliers
+from lowlight.core.threads import MOST
+from lowlight.detail import (
+    BAND_ROWS,
+    UNKNOWN,
+    WHITE,
+    encoded_variance,
+    grown,
+    measure_noise,
+    recovered,
+    without_outliers,
+)
 from lowlight.device_restorer import DeviceRestorer
 from lowlight.models import model_config
 from lowlight.ops.color import encode
@@ -138,6 +148,26 @@ def test_a_window_is_that_of_the_whole(kind: type[Restorer]) -> None:
     assert linear is not None and linear.pixels.shape == (131, 200, 3)
 
 
+def test_any_number_of_threads_gives_the_same_picture() -> None:
+    frame = noisy_frame(5 * BAND_ROWS + 7, 420, light=0.02)
+    pictures = []
+    for threads in (1, 2, 3, MOST + 2):
+        torch.set_num_threads(threads)
+        pictures.append(Restorer(Blur(), options(), "cpu").photo(frame, 5.0).pixels)
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(1)
+    assert all(np.array_equal(pictures[0], other) for other in pictures[1:])
+
+
+def test_a_window_that_ends_inside_a_block_is_exactly_that_of_the_whole() -> None:
+    frame = noisy_frame(160, 200, light=0.02)
+    restorer = Restorer(Copy(), options(), "cpu")
+    whole = restorer.photo(frame, 5.0).pixels
+    for x, y, width, height in ((10, 10, 51, 33), (11, 9, 60, 34)):
+        part = restorer.photo(frame, 5.0, window=(x, y, width, height)).pixels
+        np.testing.assert_array_equal(part, whole[y : y + height, x : x + width])
+
+
 def test_a_device_gives_the_same_picture() -> None:
     frame = noisy_frame(300, 420, light=0.02)
     one, other = (
@@ -148,7 +178,7 @@ def test_a_device_gives_the_same_picture() -> None:
 
 def test_a_window_grows_by_what_decides_about_it_and_keeps_to_the_blocks() -> None:
     window, (rows, cols) = grown((101, 3, 50, 40), (60, 400))
-    assert window[0] % 2 == window[1] % 2 == 0 and window[1] + window[3] == 51
+    assert window[0] % 2 == window[1] % 2 == 0 and window[1] + window[3] == 52
     assert (window[0] + cols.start, window[1] + rows.start) == (101, 3)
     assert (cols.stop - cols.start, rows.stop - rows.start) == (50, 40)
 

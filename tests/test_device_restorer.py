@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from test_restorer import Copy
 from torch import nn
 
 from lowlight import device_restorer, resident
@@ -15,7 +16,7 @@ from lowlight.burst import Burst, align
 from lowlight.checkpoint import load_weights
 from lowlight.core.errors import OutputError, UsageError
 from lowlight.core.photo import BGGR, GBRG, GRBG, RGGB, CfaPattern, RawFrame
-from lowlight.core.restoration import Restoration
+from lowlight.core.restoration import LatentShape, Restoration
 from lowlight.data.pictures import read_picture
 from lowlight.device_restorer import DeviceRestorer, batch_that_fits, open_restorer
 from lowlight.models import build_model, model_config
@@ -200,6 +201,18 @@ def test_enhance_with_it_makes_the_same_files_and_rows(
     assert rows == their_rows and pictures.keys() == theirs.keys()
     assert all(steps_apart(pictures[name], theirs[name]) <= 2 * 17 for name in pictures)  # a spread is times 16
     assert len(sent) >= 3 and all(isinstance(each, ResidentScene) for each in sent)
+
+
+@pytest.mark.parametrize("stride", [32, 128])
+@pytest.mark.parametrize("height", [770, 900])
+def test_tiles_that_run_over_the_lower_end_are_mirrored_alike(stride: int, height: int) -> None:
+    model = Copy(latents=(LatentShape(2, stride),), latent_stride=stride)
+    frame = night(height, 530)
+    whole, on_device = (kind(model, options(), "cpu").photo(frame, 40.0).pixels for kind in (Restorer, DeviceRestorer))
+    assert steps_apart(whole, on_device) <= 8
+    window = (3, height - 61, 200, 61)
+    part = Restorer(model, options(), "cpu").photo(frame, 40.0, window=window).pixels
+    assert steps_apart(part, whole[-61:, 3:203]) <= 8
 
 
 class OneBuffer(nn.Module):

@@ -154,6 +154,23 @@ def test_a_photo_is_never_overwritten_by_its_result(dark_dng: Path, tiny_weights
     assert statuses(run([tmp_path], tmp_path, tiny_weights, suffix=".dng")) == ["skipped"]
 
 
+def test_no_other_photo_and_no_folder_is_replaced_by_a_result(
+    dark_dng: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    photo, other = tmp_path / "a.raw.dng", tmp_path / "a.raw.png"
+    shutil.copy(dark_dng, photo)
+    original = write_dng(tmp_path / "out" / "b.dng")
+    before = original.read_bytes()
+    for overwrite in (False, True):
+        (row,) = run([photo], original, tiny_weights, overwrite=overwrite)
+        assert row["status"] == "failed" and "left alone" in row["error"]
+    assert original.read_bytes() == before
+    other.mkdir()
+    for overwrite in (False, True):
+        (row,) = run([photo], tmp_path, tiny_weights, overwrite=overwrite)
+        assert row["status"] == "failed" and "is a folder" in row["error"]
+
+
 def test_a_tree_is_mirrored_into_a_folder_inside_it_and_done_once(tiny_weights: Path, tmp_path: Path) -> None:
     for name in ("a.dng", "x/b.DNG", "x/b.nef.dng"):
         write_dng(tmp_path / name)

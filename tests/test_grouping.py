@@ -140,3 +140,22 @@ def test_scenes_of_several_frames_have_weights_of_their_own(tmp_path: Path) -> N
     assert with_weights(options, [one, Scene((one, other))]).weights == BURST_WEIGHTS
     named = EnhanceOptions(out=tmp_path, weights="sid-net-slim")
     assert with_weights(named, [Scene((one, other))]) is named
+
+
+def test_a_clock_that_was_never_set_tells_no_time(tmp_path: Path) -> None:
+    write(tmp_path / "a.dng", light(*SIZE), seed=1)
+    told = Metadata(exposure_s=1.0, iso=800, taken_at="0001:01:01 00:00:00")
+    tags = exif_tags(Picture(np.zeros((1, 1, 3), np.uint16), told), encoded=False)
+    append_tags(tmp_path / "a.dng", [], tags.exif, tags.gps)
+    assert read_metadata(tmp_path / "a.dng").exposure_s == 1.0
+    assert read_metadata(tmp_path / "a.dng").taken_at is None
+    shot(tmp_path / "b.dng", 1)
+    assert groups(tmp_path, "burst") == [["a.dng"], ["b.dng"]]
+
+
+def test_what_is_not_there_does_not_name_the_picture(tmp_path: Path) -> None:
+    here = Photo(write(tmp_path / "b.dng", light(*SIZE), seed=1), Path("b.dng"))
+    nowhere = Photo(tmp_path / "none*.dng", Path("pattern"), "nothing matches")
+    (scene,) = find_scenes([nowhere, here], fuse=True)
+    assert scene.first == here
+    assert Scene((nowhere,)).first == nowhere

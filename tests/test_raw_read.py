@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from lowlight.core.errors import BrokenFileError, UnsupportedRawError, UsageError
-from lowlight.core.photo import BGGR, GRBG, RGGB, Gps, RawFrame
+from lowlight.core.photo import BGGR, GBRG, GRBG, RGGB, Gps, RawFrame
 from lowlight.raw.balance import camera_to_srgb, choose_balance, daylight_gains, gains, grey_world
 from lowlight.raw.exif import metadata_from_tags, read_metadata
 from lowlight.raw.levels import check_black, check_greens, estimate_black, find_pedestal, is_stretched_8_bit
@@ -295,7 +295,9 @@ def test_patterns() -> None:
     for pattern in (RGGB, GRBG, BGGR):
         assert bayer_pattern(pattern) == pattern
     assert bayer_pattern(((0, 1), (1, 2))) == ((0, 1), (3, 2))
-    assert bayer_pattern(((1, 2), (0, 1))) == ((1, 2), (0, 3))
+    assert bayer_pattern(((1, 2), (0, 1))) == GBRG
+    # LibRaw's own numbers: the first green lies beside red.
+    assert bayer_pattern(((2, 1), (1, 0))) == BGGR and bayer_pattern(((1, 0), (2, 1))) == GRBG
     for strange in (((0, 0), (1, 1)), ((0, 2), (1, 3)), ((0, 1), (1, 1)), ((0, 0), (0, 0))):
         assert bayer_pattern(strange) is None
 

@@ -357,6 +357,21 @@ def test_a_network_of_sets_with_spatial_latents_goes_through_the_workflow(
     assert read_picture(tmp_path / "out" / "a.spread.png").mean() > 1000
 
 
+def test_samples_of_nothing_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="strength"):
+        EnhanceOptions(tmp_path, samples=SampleOptions(2), restorer=RestorerOptions(strength=0.0))
+
+
+def test_hypotheses_have_no_detail_in_their_mean_either() -> None:
+    options = RestorerOptions(precision="fp32", grid=GridRule(stride=40), detail=True)
+    detailed = Restorer(Bound(0.5, upscale=2), options, "cpu")
+    drawn = Hypotheses(detailed, night(), RATIO).draw(torch.Generator().manual_seed(1)).pixels
+    plain = Restorer(Bound(0.5, upscale=2), replace(options, detail=False), "cpu")
+    np.testing.assert_array_equal(
+        drawn, Hypotheses(plain, night(), RATIO).draw(torch.Generator().manual_seed(1)).pixels
+    )
+
+
 def test_weights_without_latents_and_impossible_options_are_refused(
     tiny_weights: Path, dark_dng: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,6 +160,13 @@ def test_threads_write_what_one_thread_writes(tmp_path: Path) -> None:
         assert (tmp_path / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
 
 
+@pytest.mark.parametrize("size", [(256, 256), (255, 200), (257, 40)])
+def test_noise_that_no_code_shortens_is_a_jpeg_xl_too(tmp_path: Path, size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 65536, (*size, 3)).astype(np.uint16)
+    write_picture(tmp_path / "a.jxl", Picture(pixels))
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.jxl"), pixels)
+
+
 def test_the_suffix_is_case_blind_and_strange_ones_are_named() -> None:
     assert writer_for(Path("A.PNG")) is WRITERS[".png"]
     with pytest.raises(UsageError, match=r"a\.bmp.*\.png.*\.dng"):

@@ -6,13 +6,15 @@ border, which leaves a smaller step where a tile ends.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from lowlight.core.threads import one_thread
 
 Merge = Literal["idw", "feather"]
 FloatArray = npt.NDArray[np.float32]
@@ -90,7 +92,7 @@ class BandBlender:
             yield from self._finished(row, stop)
 
     def _add(self, tile: Tensor, col: int, halves: Halves) -> None:
-        with _one_thread() if tile.numel() < SHARED else nullcontext():
+        with one_thread() if tile.numel() < SHARED else nullcontext():
             tile.clamp_(0, 1)
             for kept, of_tile in halves:
                 place = self._sum_tensor[:, kept, col : col + self.tile]
@@ -137,14 +139,3 @@ def merge_tensors(
             norm[row : row + tile] += strip
     assert total is not None, "a picture has at least one tile"
     return total.div_(norm)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let the torch operations of a block run in the thread that calls them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

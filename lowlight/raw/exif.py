@@ -30,6 +30,7 @@ _CANON_UUID = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _MAX_BLOB_BYTES = 64 << 20  # larger than any metadata block; a broken length must not fill the memory
 _WARNING_FILTERS = threading.Lock()
 _UNSET_TIMES = ("0000", "1970:01:01 00:00:00")
+_FIRST_YEAR = 1970  # of a photo that a digital camera can have taken; a clock that stands before it was never set
 
 Tags = Mapping[int, Any]
 
@@ -223,9 +224,10 @@ def _time(value: object) -> str | None:
     if text is None or text.startswith(_UNSET_TIMES):
         return None
     try:
-        return datetime.strptime(text[:19], "%Y:%m:%d %H:%M:%S").strftime("%Y:%m:%d %H:%M:%S")
+        time = datetime.strptime(text[:19], "%Y:%m:%d %H:%M:%S")
     except ValueError:
         return None
+    return f"{time:%Y:%m:%d %H:%M:%S}" if time.year >= _FIRST_YEAR else None
 
 
 def _fraction(value: object) -> float | None:

@@ -121,11 +121,12 @@ def read_raw(path: Path, *, black: float | None = None, white: float | None = No
 def bayer_pattern(colours: tuple[tuple[int, int], tuple[int, int]]) -> CfaPattern | None:
     """Check 2x2 colour indices: a Bayer pattern has 0, 1, 2, 3 once each, greens on a diagonal; else None.
 
-    Where both greens have index 1, the first in reading order stays 1 and the second becomes 3.
+    Where both greens have index 1, the first in reading order of a block that begins with red stays 1 and the second,
+    in blue's row, becomes 3, as where a file tells them apart.
     """
     flat = [index for row in colours for index in row]
     if sorted(flat) == [0, 1, 1, 2]:
-        flat[3 - flat[::-1].index(1)] = 3
+        flat[flat.index(2) ^ 1] = 3
     if sorted(flat) != [0, 1, 2, 3] or {flat[0], flat[3]} not in ({0, 2}, {1, 3}):
         return None
     return (flat[0], flat[1]), (flat[2], flat[3])

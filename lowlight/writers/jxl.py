@@ -13,6 +13,8 @@ from lowlight.writers.exif import exif_blob
 from lowlight.writers.options import WriterOptions
 
 _LOSSLESS_EFFORT = 1  # many times faster than the default; some per cent larger, still below PNG
+# Up to one group of pixels, effort 1 of libjxl 0.11 may write beyond its buffer where 16 bits are noisy.
+_GROUP_PX, _LOSSLESS_EFFORT_OF_ONE_GROUP = 256, 2
 _LOSSY_EFFORT = 4
 _CODESTREAM_BOXES = (b"jxlc", b"jxlp")
 _HEADER_BYTES = 64  # of a codestream: more than the fields read here can take
@@ -30,11 +32,13 @@ def write_jxl(path: Path, picture: Picture, options: WriterOptions) -> None:
     pixels = to_uint8(picture.pixels) if options.bits == 8 else picture.pixels
     samples = np.ascontiguousarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
     lossless = options.bits != 8 or options.quality == 100
+    one_group = max(samples.shape[:2]) <= _GROUP_PX
+    lossless_effort = _LOSSLESS_EFFORT_OF_ONE_GROUP if one_group else _LOSSLESS_EFFORT
     encoded = imagecodecs.jpegxl_encode(
         samples,
         lossless=lossless,
         distance=None if lossless else _distance(options.quality),
-        effort=_LOSSLESS_EFFORT if lossless else _LOSSY_EFFORT,
+        effort=lossless_effort if lossless else _LOSSY_EFFORT,
         photometric="rgb" if samples.ndim == 3 else "gray",
         usecontainer=True,
         numthreads=1,  # photos are already written side by side

@@ -16,7 +16,7 @@ from lowlight.models import build_model, model_config
 from lowlight.models.macs import count_macs
 from lowlight.models.onednn import pack_weights
 from lowlight.objectives import build_objective
-from lowlight.restorer import default_batch
+from lowlight.tile_batches import default_batch
 from lowlight.workflows.benchmarking.limits import Spent, matrix_rate, peak_mib, spent
 from lowlight.workflows.benchmarking.material import RATIO
 from lowlight.workflows.benchmarking.plain import plain_steps

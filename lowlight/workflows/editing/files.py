@@ -24,7 +24,7 @@ from lowlight.ops.exposure import amplify
 from lowlight.ops.orient import turn_upright, upright_size
 from lowlight.ops.tiling import dense
 from lowlight.raw.bayer import origin_padding, pack, packed_size
-from lowlight.raw.develop import develop, to_encoded, to_linear
+from lowlight.raw.develop import develop
 from lowlight.raw.read import read_raw
 from lowlight.restorer import Pixels, Restorer, RestorerOptions
 from lowlight.workflows.editing.masks import blend_mask, changed_region
@@ -215,8 +215,7 @@ class _Pyramid:
         matrix = self._matrix(frame)
         if matrix is None:
             return shown
-        back = np.linalg.inv(matrix.astype(np.float64)).T.astype(np.float32)
-        return to_encoded(to_linear(shown).reshape(-1, 3) @ back).reshape(shown.shape)
+        return develop(shown, np.linalg.inv(matrix.astype(np.float64)).astype(np.float32))
 
     def noise(self, frame: RawFrame, seed: int, level: int) -> Noise:
         """Draw for the levels finer than `level`."""

@@ -14,6 +14,7 @@ from lowlight.ops.color import apply_matrix, encode
 from lowlight.ops.exposure import amplify, block_means, packed_to_rgb
 from lowlight.ops.orient import turn_upright
 from lowlight.raw.bayer import pack
+from lowlight.workflows.enhancing.inputs import printable
 from lowlight.writers import replacing
 
 logger = logging.getLogger(__name__)
@@ -119,13 +120,8 @@ def _sheet(rows: list[Thumbnails]) -> Image.Image:
     for row, height in zip(rows, heights, strict=True):
         for column, (title, picture) in enumerate(zip(COLUMNS, row.pictures, strict=True)):
             left = MARGIN_PX + column * (cell + MARGIN_PX)
-            draw.text((left, top + 4), _printable(row.label if column == 0 else title), fill=INK)
+            draw.text((left, top + 4), printable(row.label if column == 0 else title), fill=INK)
             if picture is not None:
                 sheet.paste(Image.fromarray(picture), (left, top + LABEL_PX))
         top += height
     return sheet
-
-
-def _printable(text: str) -> str:
-    """Text that can be drawn: a file name may hold bytes that are no characters."""
-    return text.encode("utf-8", "replace").decode("utf-8")

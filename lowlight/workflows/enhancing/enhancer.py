@@ -91,7 +91,9 @@ class Enhancer:
             finish = self._begin(job, read, between)
             samples = None
             if job.beside:
-                refuse_black(finish().pixels, job.photo.path.name)
+                restored = finish()
+                refuse_black(restored.pixels, job.photo.path.name)
+                finish = lambda: restored  # noqa: E731 - once is enough
                 samples = self._samples(job, read, writers, between)
         except Exception as error:  # decoders and devices raise what they like, and the other photos go on
             ready.set_result((failed_row(job, error), None))

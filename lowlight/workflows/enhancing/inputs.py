@@ -76,6 +76,11 @@ def _is_raw(path: Path) -> bool:
     return suffix in RAW_SUFFIXES and usual and not (suffix == ".dng" and is_own_result(path))
 
 
+def printable(name: str) -> str:
+    """A file name as text: it may hold bytes that are no characters."""
+    return name.encode("utf-8", "replace").decode("utf-8")
+
+
 def is_own_result(path: Path) -> bool:
     """Whether a file is a linear DNG of ours: enhancing a folder into itself must not take results for photos."""
     tags = tiff_tags(path)

@@ -55,6 +55,10 @@ class EnhanceOptions:
             )
         if self.jobs < 1:
             raise UsageError(f"{self.jobs} jobs cannot do anything; expected at least 1")
+        if self.samples.count and self.restorer.strength == 0:
+            raise UsageError(
+                "at strength 0 nothing of the network is seen, so samples are all the same; raise --strength"
+            )
         if self.shard and self.contact_sheet:
             raise UsageError(
                 "contact sheets are not made of a shard; leave --contact-sheet out, and when all shards are done run "

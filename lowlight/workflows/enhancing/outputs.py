@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lowlight.core.errors import OutputError, UsageError
-from lowlight.workflows.enhancing.inputs import RAW_SUFFIXES, Photo
+from lowlight.workflows.enhancing.inputs import RAW_SUFFIXES, Photo, is_own_result
 from lowlight.writers import WRITERS, is_leftover
 
 logger = logging.getLogger(__name__)
@@ -94,12 +94,20 @@ def _real_folder(folder: str) -> str:
 
 
 def all_exist(outputs: Iterable[Path], inputs: Iterable[Path], *, overwrite: bool) -> bool:
-    """Whether all outputs are there and may stay; `OutputError` where one is an input or cannot be written."""
+    """Whether all outputs are there and may stay; `OutputError` where one cannot be written.
+
+    That is so where a photo lies or a folder, the folder above cannot be written to, or an input would be replaced.
+    """
     outputs = list(outputs)
     there = [output for output in outputs if os.path.exists(output)]
     for path in inputs:
         if os.path.exists(path) and any(os.path.samefile(output, path) for output in there):
             raise OutputError(f"{path} would be overwritten by its own result; name another place")
+    for output in there:
+        if os.path.isdir(output):
+            raise OutputError(f"{output} is a folder; move it, or name another place")
+        if output.suffix.lower() == ".dng" and not is_own_result(output):
+            raise OutputError(f"{output} is no result of lowlight but a photo, and is left alone; name another place")
     if len(there) == len(outputs) and not overwrite:
         return True
     check_writable(outputs[0].parent)

@@ -27,7 +27,7 @@ def plan_jobs(photos: Sequence[Photo | Scene], options: EnhanceOptions) -> list[
             raise UsageError(f"{options.out.name} and the format {options.suffix[1:]} contradict each other; drop one")
         suffix = options.out.suffix
     writer_for(Path("x" + suffix), options.writer)
-    others = [photo for scene in scenes for photo in scene.photos[1:]]
+    others = [photo for scene in scenes for photo in scene.photos if photo is not scene.first]
     outputs = plan_outputs([scene.first for scene in scenes], options.out, suffix, others)
     return [
         Job(scene, output, tuple(options.samples.paths(output))) for scene, output in zip(scenes, outputs, strict=True)

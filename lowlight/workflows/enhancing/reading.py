@@ -10,7 +10,7 @@ from lowlight.core.photo import RawFrame
 from lowlight.raw.read import read_raw
 from lowlight.raw.refusals import check_file
 from lowlight.views import Window
-from lowlight.workflows.enhancing.inputs import Photo
+from lowlight.workflows.enhancing.inputs import Photo, printable
 from lowlight.workflows.enhancing.options import EnhanceOptions
 from lowlight.workflows.enhancing.photo_steps import balanced, crop_window, meter_scene
 from lowlight.workflows.enhancing.scenes import Scene
@@ -98,10 +98,11 @@ def _ratio(burst: Burst, options: EnhanceOptions, same_ratio: float | None) -> t
 
 def recorded(read: Read, weights: str, options: EnhanceOptions) -> tuple[str, ...]:
     """The lines that say in a picture how it was made."""
-    lines = [f"lowlight {__version__}", f"weights {weights}", f"ratio {read.ratio:.6g} ({read.source})"]
+    lines = [f"lowlight {__version__}", f"weights {printable(weights)}", f"ratio {read.ratio:.6g} ({read.source})"]
     if len(read.burst.frames) > 1:
         paths = (aligned.frame.path for aligned in read.burst.frames)
-        lines.append("frames " + ", ".join(path.name for path in paths if path))
+        names = ", ".join(path.name for path in paths if path)
+        lines.append("frames " + printable(names))
     if options.wb != "camera":
         lines.append(f"white balance {read.frame.wb_source}")
     if options.restorer.strength < 1:

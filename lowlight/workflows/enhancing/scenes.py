@@ -31,15 +31,15 @@ LARGEST_SHIFT_PX = 64.0  # packed pixels
 
 @dataclass(frozen=True)
 class Scene:
-    """Photos that make one picture; the first names it and is the reference. `notes` say how they were found."""
+    """Photos that make one picture. `notes` say how they were found."""
 
     photos: tuple[Photo, ...]
     notes: tuple[str, ...] = ()
 
     @property
     def first(self) -> Photo:
-        """The photo that names the picture."""
-        return self.photos[0]
+        """The photo that names the picture and is the reference: the first that is there."""
+        return next((photo for photo in self.photos if not photo.problem), self.photos[0])
 
     @property
     def names(self) -> list[str]:
