@@ -26,6 +26,7 @@ from lowlight.data.digits import (
     read_idx,
     stream,
 )
+from lowlight.data.repair import RepairConfig, open_repair
 from lowlight.models import build_model, model_config
 from lowlight.models.vae import DigitVae, DigitVaeConfig
 from lowlight.objectives import build_objective, require_fit
@@ -152,6 +153,28 @@ def test_tasks_that_a_network_cannot_do_are_refused(
     with pytest.raises(ConfigError, match=said):
         options = DigitsConfig(**options)
         open_digits(tmp_path, model_config("digit-vae", model).traits(), options, 10, 0, torch.device("cpu"))
+
+
+def test_a_network_for_repair_and_one_for_digits_are_told_apart(tmp_path: Path) -> None:
+    write_digit_set(tmp_path)
+    here = torch.device("cpu")
+    with pytest.raises(ConfigError, match="dataset repair"):
+        open_digits(
+            tmp_path,
+            build_model("repair-net", model_config("repair-net")).traits,
+            DigitsConfig(task="transfer"),
+            10,
+            0,
+            here,
+        )
+    with pytest.raises(ConfigError, match="repair-net"):
+        open_repair(tmp_path, model_config("digit-vae", {"prior": "image"}).traits(), RepairConfig(), 10, 0, here)
+
+
+def test_digits_are_known_by_what_they_show(tmp_path: Path) -> None:
+    write_digit_set(tmp_path)
+    digits = read_digits(tmp_path, "train")
+    assert digits.sha256 == digits.to(torch.device("cpu")).sha256 != digits.first(len(digits) - 1).sha256
 
 
 def test_networks_of_photos_cannot_learn_digits(tmp_path: Path) -> None:

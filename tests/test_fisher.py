@@ -388,6 +388,8 @@ def test_what_does_not_apply_is_refused_with_a_sentence() -> None:
     with pytest.raises(ConfigError, match="a posterior with a width"):
         fisher(flat, batch, 0.0, generator(), FisherConfig())
     assert beta(flat, batch, 0.0, generator(), BetaConfig(beta=0.0)).total.isfinite()
+    with pytest.raises(ConfigError, match="set beta to 0"):
+        beta(flat, batch, 0.0, generator(), BetaConfig(beta=1.0))
     digits = DigitVae(DigitVaeConfig(), generator())
     with pytest.raises(ConfigError, match="needs the logits"):
         fisher(digits, batch, 0.0, generator(), FisherConfig(c_likelihood="bernoulli"))

@@ -239,6 +239,16 @@ def test_the_posterior_is_seen_and_must_be_there(sid_manifest: Path, weights: Pa
         evaluate(sid_manifest, replace(options, weights=without))
 
 
+def test_the_oracle_of_latents_that_depend_on_each_other_is_refused() -> None:
+    from lowlight.models import build_model, model_config
+    from lowlight.workflows.evaluating.oracle import Oracle
+
+    options = {"base_channels": 8, "channel_cap": 16}
+    network = build_model("fusion-raw", model_config("fusion-raw", options))
+    with pytest.raises(UsageError, match="one latent"):
+        Oracle(network, RestorerOptions(precision="fp32"), torch.device("cpu"))
+
+
 @pytest.mark.parametrize("latent_stride", [1, 64])
 def test_the_oracle_gives_each_tile_its_own_truth(latent_stride: int, tmp_path: Path) -> None:
     """A network whose picture is its posterior's target shows that tiles and truths meet."""

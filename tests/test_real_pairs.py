@@ -17,11 +17,13 @@ from lowlight.core.config import from_dict
 from lowlight.core.errors import ConfigError, DataError
 from lowlight.core.photo import RGGB
 from lowlight.core.restoration import ModelTraits
-from lowlight.data import DATASETS, real_pairs
-from lowlight.data.cache import FrameRecord, SourceFile
+from lowlight.data import DATASETS, pair_stores, real_pairs
+from lowlight.data.cache import FrameRecord, SourceFile, source_file
 from lowlight.data.decoding import SCALE, decode_frame
+from lowlight.data.pair_stores import MemoryPairs
 from lowlight.data.pairs import PairRow
 from lowlight.data.real_pairs import RealPairs, RealPairsConfig, dark_srgb, open_real_pairs
+from lowlight.data.sid import open_pairs
 from lowlight.data.windows import Flips, mirror_to, mosaic_window, packed_window
 from lowlight.ops.color import decode, encode, luma
 from lowlight.raw.bayer import plane_offsets
@@ -355,3 +357,16 @@ def test_memory_does_not_grow_with_the_cache(tmp_path: Path) -> None:
     )
     few, many = map(float, done.stdout.split())
     assert many - few < 24
+
+
+def test_files_are_hashed_once(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryPairs(open_pairs(tree)[:2], "half")
+    hashed = []
+
+    def counted(path: Path, name: str) -> SourceFile:
+        hashed.append(path)
+        return source_file(path, name)
+
+    monkeypatch.setattr(pair_stores, "source_file", counted)
+    assert store.digest() == store.digest()
+    assert len(hashed) == len(set(hashed))

@@ -24,15 +24,17 @@ from lowlight.core.config import to_toml
 from lowlight.core.errors import ConfigError, DataError, InterruptedRunError, LowlightError, WeightsError
 from lowlight.core.restoration import Batch
 from lowlight.data import Source
+from lowlight.data.pairs import PairRow, validation_rows
 from lowlight.report.curves import curves_svg, thinned
 from lowlight.workflows.training import run as training_run
 from lowlight.workflows.training.config import OptimiserSection, TrainConfig, resolve
-from lowlight.workflows.training.learner import build_optimiser
+from lowlight.workflows.training.learner import build_optimiser, check_shareable
 from lowlight.workflows.training.log import TrainingLog
-from lowlight.workflows.training.parts import fresh_model
+from lowlight.workflows.training.parts import fresh_model, same_data
 from lowlight.workflows.training.run import Progress, Run, Watcher
 from lowlight.workflows.training.schedules import averaging, rate_factor
 from lowlight.workflows.training.stopping import StopFlag, stop_on_signal
+from lowlight.workflows.training.team import Team
 from lowlight.workflows.training.train import summarise, train
 from lowlight.workflows.training.weights_files import epoch_files
 
@@ -283,7 +285,8 @@ def test_averaging_starts_fast_and_ends_at_its_decay() -> None:
 def test_learning_rates_follow_their_schedule() -> None:
     cosine = OptimiserSection(schedule="cosine", warmup_steps=10)
     assert rate_factor(cosine, 0.0, 0) == pytest.approx(0.1)
-    assert rate_factor(cosine, 0.5, 100) == pytest.approx(0.5)
+    assert rate_factor(cosine, 0.1, 10) == pytest.approx(1.0)  # the cosine begins after the warm-up
+    assert rate_factor(cosine, 0.55, 55) == pytest.approx(0.5)
     assert rate_factor(cosine, 1.0, 200) == pytest.approx(0)
     floor = OptimiserSection(schedule="cosine", final=0.01)
     assert [rate_factor(floor, p, 9) for p in (0.0, 0.5, 1.0)] == pytest.approx([1, 0.505, 0.01])
@@ -496,6 +499,50 @@ def test_a_failing_validation_does_not_end_training(packed: Path, tmp_path: Path
     run.loop(StopFlag())
     assert run.step == 2
     assert [row["validation_error"] for row in rows(tmp_path) if "validation_error" in row] == ["the pair is gone"] * 2
+
+
+def test_memory_that_a_validation_lacks_does_not_end_training(packed: Path, tmp_path: Path) -> None:
+    run = Run(tiny_run(packed, steps=2, validate_every=1), tmp_path)
+
+    def fail() -> Any:
+        raise MemoryError("not even a single tile fits")
+
+    run.validation.pairs = [fail]
+    run.loop(StopFlag())
+    assert run.step == 2 and (tmp_path / "state.pt").is_file()
+
+
+def test_the_best_on_other_pairs_says_nothing_of_these(packed: Path, tmp_path: Path) -> None:
+    train(config_of(packed, "sid-net-slim", "l1", steps=1, validate_every=1), tmp_path)
+    state = load_state(tmp_path / "state.pt")
+    assert state["judged_on"]["pairs"] == 1
+    # The same run, as if its pairs had been much easier.
+    torch.save({**state, "best": 90.0, "judged_on": {"pairs": 7, "list_sha256": "easier"}}, tmp_path / "state.pt")
+    (tmp_path / "best.safetensors").unlink()
+    train(config_of(packed, "sid-net-slim", "l1", steps=2, validate_every=1), tmp_path, resume=True)
+    assert read_header(tmp_path / "best.safetensors")["trained"]["steps"] == 2
+    assert load_state(tmp_path / "state.pt")["best"] < 90
+
+
+def test_what_validates_is_what_does_not_train() -> None:
+    rows = {split: PairRow(Path(f"{split}.dng"), Path("b.png"), split=split) for split in ("train", "val", "test", "")}
+    assert validation_rows(list(rows.values())) == [rows["val"]]
+    assert validation_rows([rows["train"], rows["test"]]) == [rows["test"]]
+    assert validation_rows([rows["train"]]) == [rows["train"]]
+
+
+def test_descriptions_are_compared_by_what_both_tell() -> None:
+    old, new = {"name": "mnist", "images": 9}, {"name": "mnist", "images": 9, "sha256": "a"}
+    assert same_data(old, new) and same_data({}, new) and same_data(new, {**new, "name": "moved"})
+    assert not same_data(new, {**new, "sha256": "b"}) and not same_data(old, {**new, "name": "kmnist"})
+
+
+def test_batch_norms_are_not_shared_out() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(3))
+    check_shareable(network, Team())
+    check_shareable(nn.Sequential(nn.GroupNorm(1, 3)), Team(size=2))
+    with pytest.raises(ConfigError, match="one process"):
+        check_shareable(network, Team(size=2))
 
 
 def test_missing_pairs_are_refused_before_training(packed: Path, tmp_path: Path) -> None:

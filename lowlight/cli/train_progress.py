@@ -64,7 +64,7 @@ def _extras(standing: Standing) -> str:
     parts = []
     if standing.scores and standing.decisive:
         name, value = standing.decisive, standing.scores[standing.decisive]
-        parts.append(f"validation {value:.2f} dB" if name == "psnr" else f"validation {name} {value:.2f}")
+        parts.append(f"validation {value:.2f} dB" if name == "psnr" else f"validation {name} {value:.4g}")
     if standing.skipped:
         parts.append(f"{standing.skipped} skipped")
     return ", ".join(parts)

@@ -6,11 +6,13 @@ All images stay in memory, which takes 188 MB for 60 000 of them.
 """
 
 import gzip
+import hashlib
 import math
 import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,6 +64,12 @@ class Digits:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the images and classes."""
+        pixels = (self.images * 255 + 0.5).to("cpu", torch.uint8)
+        return hashlib.sha256(pixels.numpy().tobytes() + self.labels.cpu().numpy().tobytes()).hexdigest()
 
     def first(self, count: int) -> "Digits":
         """The first `count` digits, all where there are fewer."""
@@ -166,7 +174,8 @@ class DigitSource:
 
     def describe(self) -> dict[str, Any]:
         """What a weights file should record of the data."""
-        return {"name": self.digits.name, "images": len(self.digits), "task": self.task}
+        told = {"name": self.digits.name, "images": len(self.digits), "task": self.task}
+        return {**told, "sha256": self.digits.sha256}
 
     def _order_of(self, epoch: int) -> Tensor:
         if self._order is None or self._order[0] != epoch:
@@ -180,6 +189,10 @@ def open_digits(
 ) -> DigitSource:
     """Open the training images of a folder for a network; `ConfigError` where it was made for something else."""
     channels = (traits.in_channels, traits.out_channels)
+    if traits.posterior_reads != "target":
+        raise ConfigError(
+            "digits train networks whose posterior reads the digit itself; take dataset repair for this one"
+        )
     if traits.tile != SIDE_PX or channels != (1, 1):
         raise ConfigError(
             f"digits have {SIDE_PX} x {SIDE_PX} gray pixels, and this network reads {channels[0]} and gives "

@@ -48,6 +48,7 @@ class MemoryPairs:
         self.rows, self.truth_size = list(rows), truth_size
         self._frames: dict[Path, tuple[Pixels, FrameRecord]] = {}
         self._truths: dict[Path, tuple[Pixels, float | None]] = {}
+        self._digest: str | None = None
         for row in self.rows:
             for file in (row.dark, row.bright):
                 if not file.is_file():
@@ -76,9 +77,11 @@ class MemoryPairs:
 
     def digest(self) -> str:
         """Hash what the pairs are decoded from into a short text."""
-        files = {file for row in self.rows for file in (row.dark, row.bright)}
-        hashes = {file: source_file(file, file.name).sha256 for file in files}
-        return digest_of((hashes[row.dark], hashes[row.bright]) for row in self.rows)
+        if self._digest is None:
+            files = {file for row in self.rows for file in (row.dark, row.bright)}
+            hashes = {file: source_file(file, file.name).sha256 for file in files}
+            self._digest = digest_of((hashes[row.dark], hashes[row.bright]) for row in self.rows)
+        return self._digest
 
     def _decoded(self, index: int) -> tuple[Pixels, FrameRecord]:
         path = self.rows[index].dark

@@ -2,7 +2,7 @@
 
 import csv
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,6 +90,14 @@ def _row(path: Path, line: int, values: dict[str, str | None]) -> PairRow:
         iso=number("iso"),
         burst_index=int(number("burst_index") or 0),
     )
+
+
+def validation_rows(rows: Sequence[PairRow]) -> list[PairRow]:
+    """Those of the validation split; without one all that do not train, and all where no row says what it is for."""
+    for wanted in ({"val", "validation"}, {"test", ""}):
+        if chosen := [row for row in rows if row.split in wanted]:
+            return chosen
+    return list(rows)
 
 
 def load_pair(row: PairRow) -> Pair:

@@ -173,7 +173,8 @@ class RepairSource:
         """What a weights file should record of the data."""
         train, validation, test, told = self.splits
         counts = {"images": len(train), "validation": len(validation), "test": len(test)}
-        return {"name": train.name, **counts, "split": told, "damage": str(self.config), "target": self.config.target}
+        damage = {"split": told, "damage": str(self.config), "target": self.config.target}
+        return {"name": train.name, **counts, **damage, "sha256": train.sha256}
 
 
 def fixed_batches(digits: Digits, config: RepairConfig, size: int = 1000, seed: int = 0) -> list[Batch]:
@@ -195,6 +196,8 @@ def open_repair(
             f"the repair of digits needs a network that reads one gray frame of {SIDE_PX} x {SIDE_PX} pixels, and this "
             f"one reads {traits.max_frames} of {traits.in_channels} channels and {traits.tile} pixels; use repair-net"
         )
+    if traits.posterior_reads != "frames":
+        raise ConfigError("the repair of digits needs a network whose posterior reads the damaged one; use repair-net")
     train, validation, test, told = split_digits(path, config.split_seed)
     train, validation, test = (each.to(device) for each in (train.first(config.limit or len(train)), validation, test))
     return RepairSource(RepairSplits(train, validation, test, told), config, batch, seed)

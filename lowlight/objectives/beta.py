@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lowlight.core.errors import ConfigError
-from lowlight.core.restoration import Batch, Condition, Loss, RestorationModel
+from lowlight.core.restoration import Batch, Condition, Gaussian, Loss, RestorationModel
 from lowlight.objectives.elbo import absolute_error, half_squared_error
 from lowlight.ops.gaussian import draw, kl_divergence, standard_noise
 
@@ -94,6 +94,8 @@ def beta(
     reconstruction = torch.stack(draws).mean()
     if not config.beta:
         return Loss(reconstruction, {"reconstruction": reconstruction.detach()})
+    if lacks_width(posterior):
+        raise ConfigError("an autoencoder's posterior has no width, so its divergence is infinite; set beta to 0")
     kl = kl_divergence(posterior, condition.prior).mean()
     parts = {"reconstruction": reconstruction, "kl": kl, "neg_elbo": reconstruction + kl}
     return Loss(reconstruction + config.beta * kl, {name: part.detach() for name, part in parts.items()})
@@ -106,6 +108,13 @@ def bound(
     return beta(
         model, batch, progress, generator, BetaConfig(beta=config.beta, reconstruction=OF_LIKELIHOOD[config.likelihood])
     )
+
+
+def lacks_width(posterior: Gaussian) -> bool:
+    """Whether a posterior is an autoencoder's, a point."""
+    log_variance = posterior.log_variance
+    # Looked at only where it is a constant, so that nothing waits for the device elsewhere.
+    return not log_variance.requires_grad and bool(log_variance.isneginf().any())
 
 
 def posterior_input(model: Any, batch: Batch) -> Tensor:

@@ -31,7 +31,14 @@ from torch.nn import functional as F
 
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import Batch, Condition, Gaussian, Loss, RestorationModel
-from lowlight.objectives.beta import decoder_of, posterior_input, prior_score, read_condition, reconstruction_of
+from lowlight.objectives.beta import (
+    decoder_of,
+    lacks_width,
+    posterior_input,
+    prior_score,
+    read_condition,
+    reconstruction_of,
+)
 from lowlight.objectives.elbo import absolute_error
 from lowlight.ops.gaussian import draw, kl_divergence, standard_noise
 
@@ -240,9 +247,7 @@ def _require_steps(model: object) -> None:
 
 
 def _require_width(posterior: Gaussian) -> None:
-    log_variance = posterior.log_variance
-    # Looked at only where it is a constant, so that nothing waits for the device elsewhere.
-    if not log_variance.requires_grad and bool(log_variance.isneginf().any()):
+    if lacks_width(posterior):
         raise ConfigError(
             "objective fisher needs a posterior with a width; an autoencoder has none, use objective beta"
         )

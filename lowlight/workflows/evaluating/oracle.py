@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from lowlight.core.errors import DataError, WeightsError
+from lowlight.core.errors import DataError, UsageError, WeightsError
 from lowlight.core.restoration import Latent, Restoration, RestorationModel
 from lowlight.data.packed_set import half_truth
 from lowlight.data.pairs import Pair
@@ -64,6 +64,11 @@ class Oracle:
     """Makes the pictures that a network would give if it knew the truth's latent."""
 
     def __init__(self, network: nn.Module, options: RestorerOptions, device: torch.device) -> None:
+        if not isinstance(network, RestorationModel):
+            raise UsageError(
+                "--oracle-posterior needs a network with one latent, such as sid-net; those of this one depend on "
+                "each other"
+            )
         self._model = OracleModel(network)
         self._restorer = Restorer(self._model, options, device)
 

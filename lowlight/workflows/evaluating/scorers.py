@@ -73,7 +73,7 @@ def _fusion() -> Scorer:
         score=score_fused,
         decides=("mse_min",),
         highest=False,
-        title="Squared error of the best of ten samples, and bits per dimension, on 200 images",
+        title="Squared error of the best of ten samples, and bits per dimension",
         figures=_fusion_figures,
     )
 

@@ -32,6 +32,7 @@ class Learner:
         rates = config.optimiser
         if config.run.graphs:
             check_recordable(objective, device, team)
+        check_shareable(model, team)
         self.seed, self.rates = config.run.seed, rates
         self.model, self.objective, self.device, self.dtype, self.team = model, objective, device, dtype, team
         self.parameters = list(model.parameters())
@@ -149,6 +150,15 @@ def check_recordable(objective: Objective, device: torch.device, team: Team) -> 
         raise ConfigError("run.graphs records steps of one process; set it to false to train with several")
     if not objective.recordable:
         raise ConfigError(f"steps of objective {objective.name!r} cannot be recorded; set run.graphs to false")
+
+
+def check_shareable(model: nn.Module, team: Team) -> None:
+    """Refuse to share batches of a network whose norms look at a whole batch, with a `ConfigError`."""
+    if team.size > 1 and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        raise ConfigError(
+            "the batch norms of this network would see one process's share of a batch; train it with one process, "
+            "or set model.options.norm to group"
+        )
 
 
 def build_optimiser(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lowlight.core.errors import UsageError
 from lowlight.data.packed_set import write_packed_set
-from lowlight.data.pairs import load_pair, read_manifest
+from lowlight.data.pairs import load_pair, read_manifest, validation_rows
 from lowlight.data.photos import open_photos
 
 
@@ -30,9 +30,10 @@ def pack_files(
     *,
     overwrite: bool = False,
 ) -> Packed:
-    """Pack a folder of photos, and the pairs of a manifest, into `target`, at most `max_mib` large.
+    """Pack a folder of photos, and the pairs of a manifest that validate, into `target`, at most `max_mib` large.
 
-    Pairs are decoded, their truths brought to half size, so the file is read without any RAW library.
+    Which these are `validation_rows` says. Pairs are decoded, their truths brought to half size, so the file is read
+    without any RAW library.
     """
     if max_mib is not None and not max_mib > 0:
         raise UsageError(f"--max-mib is {max_mib:g}; expected a number above 0")
@@ -41,7 +42,7 @@ def pack_files(
     if target.resolve() == photos.resolve():
         raise UsageError(f"{target} would replace the photos it is made from; choose another name")
     collection = open_photos(photos)
-    rows = read_manifest(manifest) if manifest else []
+    rows = validation_rows(read_manifest(manifest)) if manifest else []
     limit_bytes = None if max_mib is None else int(max_mib * 2**20)
     counts = write_packed_set(target, collection, (load_pair(row) for row in rows), limit_bytes)
     return Packed(target, **counts)

@@ -14,7 +14,7 @@ from lowlight.core.errors import ConfigError, DataError
 from lowlight.data import DATASETS, Source
 from lowlight.data.cache import is_cache, open_cache
 from lowlight.data.packed_set import packed_pair_readers
-from lowlight.data.pairs import Pair, load_pair
+from lowlight.data.pairs import Pair, load_pair, validation_rows
 from lowlight.data.sid import open_pairs
 from lowlight.models import build_model, current_name, model_config
 from lowlight.objectives import build_objective
@@ -58,23 +58,31 @@ def epoch_steps(source: Source, batch: int) -> int:
 def open_validation(path: Path | None) -> list[Callable[[], Pair]]:
     """Find the validation pairs of a manifest, SID folder, cache or packed file; each is read when it is scored.
 
-    Of a SID folder, and of a cache that has one, it is the validation split. Files that are not there are refused at
-    once, not after the first thousand steps.
+    It is the validation split where there is one, see `validation_rows`. Files that are not there are refused at once,
+    not after the first thousand steps.
     """
     if path is None:
         return []
     if is_cache(path):
         cache = open_cache(path)
-        cache = cache.only([row for row in cache.rows if row.split == "val"] or cache.rows)
+        cache = cache.only(validation_rows(cache.rows))
         return [partial(cache.pair, index) for index in range(len(cache.rows))]
     if not path.is_dir() and path.suffix.lower() != ".csv":
         return packed_pair_readers(path)
-    rows = open_pairs(path, "val" if path.is_dir() else None)
+    rows = open_pairs(path, "val") if path.is_dir() else validation_rows(open_pairs(path))
     for row in rows:
         for file in (row.dark, row.bright):
             if not file.is_file():
                 raise DataError(f"{path} names {file}, which does not exist; correct the manifest")
     return [partial(load_pair, row) for row in rows]
+
+
+def same_data(saved: dict[str, Any], found: dict[str, Any]) -> bool:
+    """Whether two descriptions are of the same data; what only one of them tells, as an older one may, is no matter."""
+    told = saved.keys() & found.keys()
+    if "sha256" in told:
+        told -= {"name"}  # the folder's, which may have moved
+    return all(saved[key] == found[key] for key in told)
 
 
 def _fit_to_objective(model: nn.Module, config: TrainConfig) -> nn.Module:

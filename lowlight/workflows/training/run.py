@@ -23,7 +23,7 @@ from lowlight.workflows.training.compute import fast_kernels, one_thread_ahead
 from lowlight.workflows.training.config import TrainConfig
 from lowlight.workflows.training.learner import Learner
 from lowlight.workflows.training.log import TrainingLog
-from lowlight.workflows.training.parts import epoch_steps, fresh_model, open_source, plan_model
+from lowlight.workflows.training.parts import epoch_steps, fresh_model, open_source, plan_model, same_data
 from lowlight.workflows.training.stopping import StopFlag
 from lowlight.workflows.training.team import Team
 from lowlight.workflows.training.validating import open_validation_of
@@ -73,10 +73,9 @@ class Run:
         self.files = WeightsFiles(folder, config, self.objective, facts)
         self.log = TrainingLog(folder / LOG)
         self.board: Board | None = None
-        self.step = 0
-        self.elapsed_s = 0.0
-        self.skipped = 0
+        self.step, self.skipped, self.elapsed_s = 0, 0, 0.0
         self.best: float | None = None  # of the numbers that decide
+        self.judged_on: dict[str, Any] | None = None  # what tells the things that number is of
         self.validated_at = 0  # step
         self.scores: dict[str, float] | None = None
         self.window: list[dict[str, float]] = []  # losses since the last row of the log
@@ -206,7 +205,7 @@ class Run:
                 if scored is None:
                     return
                 scores, about = scored
-            except LowlightError as error:
+            except (LowlightError, MemoryError, torch.OutOfMemoryError) as error:
                 logger.warning("step %d cannot be validated: %s", self.step, error)
                 self._append({"validation_error": str(error)})
         self.validated_at = self.step
@@ -216,6 +215,9 @@ class Run:
         seconds = round(time.monotonic() - began_s, 2)
         self._append({"validation": scores, self.validation.noun: len(self.validation), "seconds": seconds})
         logger.info("step %d: %s", self.step, ", ".join(f"{key} {value:.4f}" for key, value in scores.items()))
+        if self.judged_on not in (None, about):
+            self.best = None  # of other things, which may be harder or easier
+        self.judged_on = about
         decisive = self.validation.decisive(scores)
         if decisive and self._is_better(scores[decisive]):
             self.best = scores[decisive]
@@ -236,6 +238,7 @@ class Run:
             "elapsed_s": self.elapsed_s,
             "skipped": self.skipped,
             "best": self.best,
+            "judged_on": self.judged_on,
             "validated_at": self.validated_at,
             "scores": self.scores,
             "window": self.window,
@@ -250,8 +253,7 @@ class Run:
 
     def restore_state(self, state: dict[str, Any]) -> None:
         """Go on where a saved state stands."""
-        data = self.source.describe()
-        if state.get("data", data) != data:
+        if not same_data(state.get("data", {}), self.source.describe()):
             raise ConfigError(
                 f"the run in {self.folder} was trained from other data than {self.config.data.path}; "
                 "give it the same photos, or begin a new run with --start-from"
@@ -265,12 +267,12 @@ class Run:
             raise WeightsError(f"{self.folder / STATE} does not fit this run; start the run anew") from error
         # States from before these keys were written right in front of a validation.
         self.validated_at = state.get("validated_at", self.step)
-        self.scores = state.get("scores")
+        self.scores, self.judged_on = state.get("scores"), state.get("judged_on")
         self.window = state.get("window", [])
         # A killed run may have found better weights after its last state.
         recorded = self._recorded()
-        if recorded is not None and self._is_better(recorded):
-            self.best = recorded
+        if recorded and (recorded[1] != self.judged_on or self._is_better(recorded[0])):
+            self.best, self.judged_on = recorded
 
     def _log_window(self, waiting: float) -> None:
         row: dict[str, Any] = {"skipped": self.skipped, "data_share": round(waiting, 4)}
@@ -288,10 +290,11 @@ class Run:
         if self.board:
             self.board.add(row)
 
-    def _recorded(self) -> float | None:
-        """The number that made the best weights in the folder the best, None where it has none."""
+    def _recorded(self) -> tuple[float, dict[str, Any]] | None:
+        """The number that made the best weights in the folder the best, and of what; None where it has none."""
         try:
             scores = read_header(self.folder / BEST)["scores"]["validation"]
-            return float(scores[self.validation.decisive(scores)])
+            about = {key: scores[key] for key in (self.validation.noun, "list_sha256") if key in scores}
+            return float(scores[self.validation.decisive(scores)]), about
         except (WeightsError, KeyError, TypeError, StopIteration):
             return None

@@ -15,8 +15,14 @@ MILESTONE_FACTOR = 0.1
 
 
 def rate_factor(rates: OptimiserSection, progress: float, step: int) -> float:
-    """By how much the learning rate is multiplied at `step` (from 0), with `progress` in [0, 1] of the run done."""
+    """By how much the learning rate is multiplied at `step` (from 0), with `progress` in [0, 1] of the run done.
+
+    A cosine begins after the warm-up (FusionVAE, supplement) and ends with the run.
+    """
     factor = 1.0
+    if step and rates.schedule == "cosine":
+        warmed = min(rates.warmup_steps * progress / step, 1.0)  # the warm-up's share of the run
+        progress = max(progress - warmed, 0.0) / (1 - warmed) if warmed < 1 else 0.0
     if rates.schedule == "cosine":
         factor = rates.final + (1 - rates.final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
     elif rates.schedule == "milestone" and progress >= rates.milestone:

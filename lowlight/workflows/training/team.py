@@ -1,7 +1,8 @@
 """Several processes that train as one: each takes its share of every batch, and all take the same steps.
 
-Gradients are added up explicitly, weighted by the items of each share, so they are those of the whole batch. Whatever
-depends on the clock, on a signal or on values that are not finite is agreed upon before anybody acts on it.
+Gradients are added up explicitly, weighted by the items of each share, so they are those of the whole batch; only the
+weights by which objective `fusion` balances its divergences are of each share. Whatever depends on the clock, on a
+signal or on values that are not finite is agreed upon before anybody acts on it.
 """
 
 import os

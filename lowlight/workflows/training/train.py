@@ -100,12 +100,12 @@ def summarise(config: TrainConfig) -> Summary:
     model = plan_model(config)
     source = open_source(config, model, torch.device("cpu"))
     about, validation = source.describe(), open_validation_of(config)
-    noun = "images" if "images" in about else "photos"
+    noun = next((each for each in ("images", "drawn") if each in about), "photos")
     return Summary(
         model=config.model.name,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         items=int(about.get(noun, 0)),
-        noun=noun,
+        noun="drawn pictures" if noun == "drawn" else noun,
         epoch_steps=epoch_steps(source, config.optimiser.batch),
         validation=len(validation),
         validation_noun=validation.noun,
