@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowlight.core.errors import OutputError, UsageError
-from lowlight.core.photo import LinearImage, Picture
+from lowlight.core.errors import OutputError, UnsupportedRawError, UsageError
+from lowlight.core.photo import LinearImage, Metadata, Picture
+from lowlight.raw.exif import read_metadata, tiff_tags
+from lowlight.raw.read import read_raw
 from lowlight.workflows.enhancing.inputs import Photo, find_photos
 from lowlight.workflows.enhancing.outputs import check_writable, plan_outputs, remove_leftovers
 from lowlight.writers import write_picture
@@ -96,6 +98,15 @@ def test_pipes_are_not_waited_for_and_broken_links_are_heard_of(tmp_path: Path) 
     os.mkfifo(tmp_path / "pipe.nef")
     (tmp_path / "link.nef").symlink_to(tmp_path / "nowhere.nef")
     assert relative(find_photos([str(tmp_path)])) == ["link.nef"]
+
+
+def test_a_pipe_that_is_named_is_refused_at_once(tmp_path: Path) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes in folders here")
+    os.mkfifo(tmp_path / "pipe.dng")
+    with pytest.raises(UnsupportedRawError, match="pipe or a device"):
+        read_raw(tmp_path / "pipe.dng")
+    assert read_metadata(tmp_path / "pipe.dng") == Metadata() and tiff_tags(tmp_path / "pipe.dng") == {}
 
 
 def linear_dng(path: Path) -> None:

@@ -38,7 +38,7 @@ Tags = Mapping[int, Any]
 def read_metadata(path: Path) -> Metadata:
     """Read what `path` says about its camera and exposure; every unknown value is None. Never raises."""
     try:
-        with _quiet(), path.open("rb") as file:
+        with _quiet(), _open(path) as file:
             return _read(file)
     except Exception as problem:  # metadata comes from outside and must not cost anybody a photograph
         log.debug("metadata of %s cannot be read: %s", path, problem)
@@ -48,11 +48,17 @@ def read_metadata(path: Path) -> Metadata:
 def tiff_tags(path: Path) -> dict[int, Any]:
     """Read the first directory of a TIFF-like file; empty if there is none. Never raises."""
     try:
-        with _quiet(), path.open("rb") as file:
+        with _quiet(), _open(path) as file:
             return dict(_tiff(file))
     except Exception as problem:  # as above
         log.debug("first directory of %s cannot be read: %s", path, problem)
         return {}
+
+
+def _open(path: Path) -> BinaryIO:
+    if path.exists() and not path.is_file():
+        raise OSError("a pipe or a device might be waited for without end")
+    return path.open("rb")
 
 
 @contextmanager

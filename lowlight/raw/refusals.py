@@ -24,6 +24,8 @@ def check_file(path: Path) -> str | None:
     name = path.name or str(path)
     if path.is_dir():
         raise UnsupportedRawError(f"{name} is a folder; name the RAW files in it.")
+    if path.exists() and not path.is_file():  # which might be waited for without end
+        raise UnsupportedRawError(f"{name} is a pipe or a device; write what it gives to a file, and name that.")
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
