@@ -53,7 +53,7 @@ class RestorerOptions:
     def __post_init__(self) -> None:
         """Refuse values that no network can be used with."""
         if self.size not in SIZES:
-            raise UsageError(f"there is no size {self.size!r}; there are {', '.join(SIZES)}")
+            raise UsageError(f"there is no size {self.size!r}; there are full and half, or leave it out")
         if not 0 <= self.strength <= 1:
             raise UsageError(f"the strength is 0 (plain amplification) to 1 (all network), not {self.strength:g}")
         if self.ensemble not in (None, *VIEWS):

@@ -261,3 +261,15 @@ def test_the_real_pairs_are_cached(shared_data: Path, tmp_path: Path) -> None:
     pair = load_pair(open_pairs(manifest)[3])
     assert np.abs(dequantise(opened.frame(3)) - pack(pair.frame).numpy()).max() <= BOUND
     assert (opened.ratio(3), opened.record(3).camera) == (100.0, "Sony ILCE-7SM2")
+
+
+def test_a_cache_of_other_pairs_is_left_alone(tree: Path, cache: Path, tmp_path: Path) -> None:
+    other = write_tree(tmp_path / "elsewhere" / "other")
+    rows = open_pairs(other)
+    manifest = tmp_path / "other.csv"
+    lines = [f"{row.dark},{row.bright},100,x" for row in rows]
+    manifest.write_text("dark,bright,ratio,scene\n" + "\n".join(lines) + "\n")
+    before = sorted(path.name for path in cache.rglob("*"))
+    with pytest.raises(DataError, match="other pairs"):
+        run(manifest, cache)
+    assert sorted(path.name for path in cache.rglob("*")) == before

@@ -90,3 +90,38 @@ def test_a_wrong_option_is_no_traceback() -> None:
     assert ended.returncode == 2 and ended.stdout == ""
     assert ended.stderr.startswith("lowlight: ") and "Traceback" not in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_what_stdout_does_not_take_costs_no_photo(dark_dng: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    typed = [sys.executable, "-m", "lowlight", "enhance", str(dark_dng), "-o", str(tmp_path / "out.png")]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "LOWLIGHT_WEIGHTS": str(tiny_weights)}
+    for more in ([], ["--json", "--overwrite"]):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [*typed, *more], env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert done.returncode == 1 and "could not be written to stdout" in done.stderr
+        assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+        assert (tmp_path / "out.png").is_file()
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*typed[:3], "models"], env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1 and "No space left" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no shell that closes streams")
+def test_a_service_without_stdout_gets_its_pictures(dark_dng: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "LOWLIGHT_WEIGHTS": str(tiny_weights)}
+    command = f"{sys.executable} -m lowlight enhance '{dark_dng}' -o '{tmp_path / 'out.png'}' >&-"
+    done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and (tmp_path / "out.png").is_file(), done.stderr
+
+
+def test_wrong_use_of_eval_and_train_ends_with_2(tmp_path: Path) -> None:
+    for typed in (["eval", "gone.csv"], ["eval", str(tmp_path), "--weights", "gone.safetensors"]):
+        ended = lowlight(*typed)
+        assert ended.returncode == 2 and "There is no" in ended.stderr
+    ended = lowlight("train", "-o", str(tmp_path / "nothing"), "--resume")
+    assert ended.returncode == 2 and "holds no run" in ended.stderr

@@ -60,15 +60,16 @@ def small_row(label: str, level: int, *, after: bool = True) -> Thumbnails:
 
 
 def test_sheets_are_written_as_they_fill_in_the_order_of_the_photos(tmp_path: Path) -> None:
-    sheets = ContactSheets(tmp_path / "new")
+    paths: list[Path] = []
+    sheets = ContactSheets(tmp_path / "new", paths.append)
     for number in range(PHOTOS_A_SHEET + 1):
-        assert len(sheets.paths) == (number >= PHOTOS_A_SHEET)
+        assert len(paths) == (number >= PHOTOS_A_SHEET)
         sheets.add(small_row(f"{number}.nef", 10 * number + 60))
     sheets.flush()
     sheets.flush()
-    assert [path.name for path in sheets.paths] == ["contact-sheet-1.jpg", "contact-sheet-2.jpg"]
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [path.name for path in sheets.paths]
-    first, second = (iio.imread(path) for path in sheets.paths)
+    assert [path.name for path in paths] == ["contact-sheet-1.jpg", "contact-sheet-2.jpg"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [path.name for path in paths]
+    first, second = (iio.imread(path) for path in paths)
     step = 30 + LABEL_PX + MARGIN_PX
     assert first.shape == (PHOTOS_A_SHEET * step + MARGIN_PX, 3 * (40 + MARGIN_PX) + MARGIN_PX, 3)
     for number in range(PHOTOS_A_SHEET):
@@ -81,11 +82,12 @@ def test_sheets_are_written_as_they_fill_in_the_order_of_the_photos(tmp_path: Pa
 
 
 def test_names_of_any_script_and_of_none_can_be_drawn(tmp_path: Path) -> None:
-    sheets = ContactSheets(tmp_path)
+    paths: list[Path] = []
+    sheets = ContactSheets(tmp_path, paths.append)
     for label in ("Nacht_夜_🌙.nef", "broken\udcff.nef", ""):
         sheets.add(small_row(label, 200, after=False))
     sheets.flush()
-    sheet = iio.imread(sheets.paths[0])
+    sheet = iio.imread(paths[0])
     assert abs(sheet[-20:, -40:].mean() - BACKGROUND[0]) < 3  # nothing where a result is missing
 
 
@@ -95,3 +97,14 @@ def test_a_sheet_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: py
     sheets.add(small_row("a", 100))
     sheets.flush()
     assert "could not be written" in caplog.text
+
+
+def test_sheets_that_are_there_stay(tmp_path: Path) -> None:
+    (tmp_path / "contact-sheet-1.jpg").write_bytes(b"mine")
+    paths: list[Path] = []
+    for overwrite in (False, True):
+        sheets = ContactSheets(tmp_path, paths.append, overwrite=overwrite)
+        sheets.add(small_row("a", 100))
+        sheets.flush()
+        assert ((tmp_path / "contact-sheet-1.jpg").read_bytes() == b"mine") != overwrite
+    assert [path.name for path in paths] == ["contact-sheet-2.jpg", "contact-sheet-1.jpg"]

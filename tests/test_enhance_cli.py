@@ -173,7 +173,7 @@ WRONG: list[tuple[list[str], str]] = [
     (["PHOTO", "--crop", "0,0,10.5,10"], "whole pixels"),
     (["PHOTO", "--crop", "0,0,0,10"], "crop"),
     (["PHOTO", "--crop", "-5,0,50,50"], "crop"),
-    (["PHOTO", "--format", "webp"], "suffixes"),
+    (["PHOTO", "--format", "webp"], "no format that can be written"),
     (["PHOTO", "--format", "jpg", "--bits", "16"], "8 bits"),
     (["PHOTO", "--bits", "12"], "8 or 16"),
     (["PHOTO", "--quality", "0"], "quality"),
@@ -342,3 +342,25 @@ def test_rows_meant_for_a_file_do_not_end_up_on_the_terminal(photos: Path, tiny_
     shown = os.read(master, 100_000).decode()
     os.close(master)
     assert b"done     1/1" in ended.stdout and "done     1/1" not in shown and "enhancing" in shown
+
+
+def test_rows_say_why_a_photo_was_skipped_and_where_sheets_are(
+    lowlight: Lowlight, photos: Path, tmp_path: Path
+) -> None:
+    first = lowlight(photos, "-o", tmp_path / "out", "--contact-sheet")
+    assert f"sheet    {tmp_path / 'out' / 'contact-sheet-1.jpg'}" in first.err
+    assert "exists already; --overwrite" in lowlight(photos, "-o", tmp_path / "out").out
+
+
+def test_a_suffix_that_was_typed_goes_before_a_format_in_the_environment(
+    lowlight: Lowlight, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOWLIGHT_FORMAT", "tiff")
+    photo = next(photos.glob("*.dng"))
+    assert lowlight(photo, "-o", tmp_path / "x.png").code == 0 and (tmp_path / "x.png").is_file()
+    assert lowlight(photo, "-o", tmp_path / "out").code == 0 and list((tmp_path / "out").glob("*.tiff"))
+
+
+def test_compiling_on_a_cpu_is_refused_at_once(lowlight: Lowlight, photos: Path, tmp_path: Path) -> None:
+    result = lowlight(photos, "-o", tmp_path / "out", "--compile")
+    assert result.code == 2 and "for GPUs" in result.err and not (tmp_path / "out").exists()

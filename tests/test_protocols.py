@@ -280,7 +280,11 @@ def test_weights_chosen_on_the_scored_pairs_are_marked() -> None:
     assert chosen_on(header({"pairs": 16, "psnr": 30}), "x")["chosen_on_test"] is None
     assert "16 validation pairs" in chosen_on(header({"pairs": 16}), "x")["chosen"]
     assert chosen_on(header({"list_sha256": "x"}), "x")["chosen_on_test"] is True
-    assert chosen_on(header({"list_sha256": "y"}), "x")["chosen_on_test"] is False
+    assert chosen_on(header({"list_sha256": "y"}), "x")["chosen_on_test"] is None
+    told = header({"list_sha256": "y", "pair_hashes": ["a", "b"]})
+    assert chosen_on(told, "x", ["c", "d"])["chosen_on_test"] is False
+    some = chosen_on(told, "x", ["b", "c", "d"])
+    assert some["chosen_on_test"] is True and "1 of these 3 pairs" in some["chosen"]
 
 
 def test_the_command_compares_and_writes_rows(sid_manifest: Path, weights: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from lowlight.raw.exif import metadata_from_tags, read_metadata
 from lowlight.raw.levels import check_black, check_greens, estimate_black, find_pedestal, is_stretched_8_bit
 from lowlight.raw.read import LEVEL_PRESETS, bayer_pattern, exif_orientation, read_raw
 from lowlight.writers.cfa_dng import write_cfa_dng
+from lowlight.writers.ifd import Entry, append_tags
 
 SONY_XYZ = np.array([[0.5838, -0.143, -0.0246], [-0.3497, 1.1477, 0.2297], [-0.0748, 0.1885, 0.5778]])
 OTHER_XYZ = np.array([[0.902, -0.289, -0.0715], [-0.4535, 1.2436, 0.2348], [-0.0934, 0.1919, 0.7086]])
@@ -621,3 +622,12 @@ def test_a_name_that_is_no_text_is_read(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this disk takes only text as names")
     assert np.array_equal(read_raw(odd).mosaic, noise())
+
+
+def test_names_in_utf8_and_in_latin_1_are_read(tmp_path: Path) -> None:
+    for number, encoding in enumerate(("utf-8", "latin-1")):
+        path = tmp_path / f"{number}.dng"
+        write_cfa_dng(path, noise(), pattern=RGGB, black=BLACK, white=16383, wb=(2, 1, 1.5, 1))
+        name = "José Ñandú".encode(encoding) + b"\0"
+        append_tags(path, [Entry(315, 2, len(name), name)], [], [])
+        assert read_metadata(path).artist == "José Ñandú"

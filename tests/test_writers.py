@@ -306,3 +306,14 @@ class TestReadPicture:
         for path in sorted((shared_data / "sid_pairs").glob("*_long.png"))[:2]:
             pixels = read_picture(path)
             assert pixels.shape == (512, 512, 3) and len(np.unique(pixels)) > 1000
+
+
+@pytest.mark.parametrize(("compression", "tag"), [("zstd", 50000), ("deflate", 8), ("none", 1)])
+def test_tiffs_for_every_program(tmp_path: Path, compression: str, tag: int) -> None:
+    picture = a_picture(50, 60, 3)
+    write_picture(tmp_path / "a.tif", picture, WriterOptions(compression=compression))
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        assert tiff.pages.first.compression in (tag, 32946 if tag == 8 else tag)
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.tif"), picture.pixels)
+    with pytest.raises(UsageError, match="no compression"):
+        WriterOptions(compression="lzw")

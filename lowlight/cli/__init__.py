@@ -23,6 +23,7 @@ from lowlight.cli.inspect import inspect
 from lowlight.cli.models import models
 from lowlight.cli.pack import pack
 from lowlight.cli.prepare import prepare_command
+from lowlight.cli.streams import mute, open_closed_streams
 from lowlight.cli.train import train_command
 from lowlight.core.errors import LowlightError
 
@@ -77,6 +78,7 @@ def main() -> None:
     # A waiting OpenMP thread that spins takes its core from the thread that reads ahead. Read at library load.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     signal.signal(signal.SIGTERM, _interrupt)
+    open_closed_streams()
     try:
         app()
     except LowlightError as error:
@@ -84,8 +86,14 @@ def main() -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader of our output went away, as `head` does; that is no error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        mute(sys.stdout)
         sys.exit(0)
+    except OSError as error:  # a disk or a folder that was not asked about before
+        logging.getLogger(__name__).debug("the system refused", exc_info=error)
+        where = f"{error.filename}: " if error.filename else ""
+        mute(sys.stdout)
+        typer.echo(f"lowlight: {where}{error.strerror or error}", err=True)
+        sys.exit(1)
 
 
 def _interrupt(number: int, frame: Any) -> None:

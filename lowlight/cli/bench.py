@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lowlight.cli.eval_values import expect_folders
 from lowlight.core.errors import UsageError
 
 WHAT, HOW = "What is measured", "How"
@@ -101,6 +102,8 @@ def bench(
     """
     from lowlight.workflows.benchmarking.benchmark import BenchConfig, run_benchmark
 
+    if json_file is not None and str(json_file) != "-":
+        expect_folders([json_file])
     config = BenchConfig(
         weights=weights,
         model=model,

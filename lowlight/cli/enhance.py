@@ -34,6 +34,7 @@ def enhance(
     image_format: typed.ImageFormat = None,
     bits: typed.Bits = None,
     quality: typed.Quality = 95,
+    compression: typed.Compression = "zstd",
     size: typed.Size = None,
     crop: typed.Crop = None,
     contact_sheet: typed.ContactSheet = False,
@@ -93,7 +94,7 @@ def enhance(
         tiling = choose_tiling(strategy, stride=stride, overlap=overlap, merge=merge, power=power)
         options = EnhanceOptions(
             out=out,
-            suffix=format_suffix(image_format),
+            suffix=_suffix(context, image_format, out),
             weights=_weights(context, weights, model),
             ratio=ratio_value(ratio),
             ev=ev,
@@ -121,7 +122,7 @@ def enhance(
                 compile=compile_network,
             ),
             samples=SampleOptions(samples, temperature, seed),
-            writer=WriterOptions(bits=bits, quality=quality),
+            writer=WriterOptions(bits=bits, quality=quality, compression=compression),
         )
         scenes = find_scenes(find_photos(names, recursive=recursive), fuse=fuse, group=group)
         total = options.shard.size(len(scenes)) if options.shard else len(scenes)
@@ -151,16 +152,24 @@ def _run(
         enhance_on_ray(scenes, options, address=ray, on_row=report.row, on_meter=report.metered, stop=stop)
         return
     if not profile:
-        enhance_files(scenes, options, on_row=report.row, on_meter=report.metered, stop=stop)
+        enhance_files(scenes, options, on_row=report.row, on_meter=report.metered, on_sheet=report.sheet, stop=stop)
         return
     from lowlight.workflows.benchmarking.stages import staged
 
     began = time.monotonic()
     with staged() as clock:
         try:
-            enhance_files(scenes, options, on_row=report.row, on_meter=report.metered, stop=stop)
+            enhance_files(scenes, options, on_row=report.row, on_meter=report.metered, on_sheet=report.sheet, stop=stop)
         finally:
             print_stages(clock.seconds(), time.monotonic() - began)
+
+
+def _suffix(context: typer.Context, image_format: str | None, out: Path) -> str | None:
+    """The format that was named; that of an output file on the command line goes before the environment's."""
+    from lowlight.workflows.enhancing.outputs import is_file_name
+
+    source = getattr(context.get_parameter_source("image_format"), "name", "")
+    return None if source == "ENVIRONMENT" and is_file_name(out) else format_suffix(image_format)
 
 
 def _weights(context: typer.Context, weights: Path | None, model: str | None) -> Path | str | None:

@@ -97,6 +97,14 @@ Quality = Annotated[
     int,
     typer.Option(envvar="LOWLIGHT_QUALITY", help="Of JPEG and 8-bit JPEG XL, 1 to 100.", rich_help_panel=PICTURE),
 ]
+Compression = Annotated[
+    str,
+    typer.Option(
+        envvar="LOWLIGHT_COMPRESSION",
+        help="Of TIFF: zstd, deflate (read by every program) or none.",
+        rich_help_panel=PICTURE,
+    ),
+]
 Size = Annotated[
     str | None,
     typer.Option(

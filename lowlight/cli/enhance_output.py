@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -10,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from lowlight.core.errors import LowlightError
+from lowlight.cli.streams import mute
+from lowlight.core.errors import LowlightError, OutputError
 
 STATUSES = ("done", "planned", "skipped", "failed")
 
@@ -21,6 +23,7 @@ class Report:
     def __init__(self, total: int, *, as_json: bool) -> None:
         self.total, self.as_json = total, as_json
         self.rows: list[dict[str, Any]] = []
+        self.unsaid: str | None = None  # why stdout could not be written to
         self._began = time.monotonic()
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):  # a file name may hold what the terminal's encoding lacks
@@ -50,7 +53,7 @@ class Report:
         """End the display and print the list, unless nothing could begin."""
         self._progress.stop()
         if self.as_json and not isinstance(error, LowlightError):
-            typer.echo("[" + ",".join("\n" + json.dumps(row, allow_nan=False) for row in self.rows) + "\n]")
+            self._say("[" + ",".join("\n" + json.dumps(row, allow_nan=False) for row in self.rows) + "\n]")
 
     @property
     def left(self) -> int:
@@ -77,11 +80,17 @@ class Report:
             return
         more = "".join(f" + {name}" for name in row["frames"][1:])
         line = f"{row['status']:8} {place} {row['file']}{more} -> {row['output']}"
+        if row["status"] == "skipped":
+            line += "  exists already; --overwrite does it again"
         if row["status"] == "done":
             line += f"  x{row['ratio']:.3g} ({row['ratio_source']}), {row['seconds']:.1f} s{self._remaining()}"
-        typer.echo(line)
+        self._say(line)
         for note in row["notes"] if row["status"] in ("done", "planned") else ():
             typer.echo(f"note     {place} {row['file']}: {note}", err=True)
+
+    def sheet(self, path: Path) -> None:
+        """Say where a contact sheet is."""
+        typer.echo(f"sheet    {path}", err=True)
 
     def summary(self) -> None:
         """Say how it went, and what an interrupted run leaves to do."""
@@ -93,6 +102,20 @@ class Report:
         elif self.total > 1 and not self.as_json:
             counts = [(self.count(status), status) for status in STATUSES]
             typer.echo(", ".join(f"{count} {status}" for count, status in counts if count), err=True)
+        if self.unsaid:
+            raise OutputError(f"what was done could not be written to stdout: {self.unsaid}")
+
+    def _say(self, line: str) -> None:
+        """Write to stdout; where that cannot be, say so once at the end, and let the photos go on."""
+        try:
+            # Not by `typer.echo`, which goes past the progress display and into its bar.
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.unsaid = error.strerror or str(error)
+            mute(sys.stdout)
 
     def _remaining(self) -> str:
         """Where no bar tells it: about how long the rest takes."""

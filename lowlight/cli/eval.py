@@ -8,7 +8,7 @@ import typer
 
 from lowlight.cli.eval_images import ImagesOption, SamplesOption, evaluate_image_weights, refuse_raw_options
 from lowlight.cli.eval_tables import print_problems, print_report, print_reports, with_progress
-from lowlight.cli.eval_values import expect_folders, named_weights
+from lowlight.cli.eval_values import expect_folders, expect_inputs, named_weights
 from lowlight.core.errors import UsageError
 
 ROW_SUFFIXES = (".jsonl", ".csv")
@@ -214,6 +214,7 @@ def evaluate_command(
     from lowlight.core.compute import keep_freed_memory
 
     named = () if pictures is not None else named_weights(context, weights, model, baseline)
+    expect_inputs(data, named)
     if data is not None and named:
         from lowlight.workflows.evaluating.image_models import are_image_weights, expand_patterns
         from lowlight.workflows.training.team import refuse_several_processes

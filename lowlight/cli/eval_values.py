@@ -1,5 +1,6 @@
 """From what was typed after `lowlight eval` to what is scored."""
 
+import glob
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,15 @@ def expect_folders(paths: Sequence[Path]) -> None:
     for path in paths:
         if not path.resolve().parent.is_dir():
             raise UsageError(f"There is no folder {path.resolve().parent} to write {path.name} into.")
+
+
+def expect_inputs(data: Path | None, weights: Sequence[Path]) -> None:
+    """Raise `UsageError` for a manifest or folder, or a weights file, that is not there."""
+    if data is not None and not data.exists():
+        raise UsageError(f"There is no manifest or folder {data}.")
+    for path in weights:
+        if path.suffix and not glob.has_magic(str(path)) and not path.exists():
+            raise UsageError(f"There is no weights file {path}; `lowlight train` makes weights.")
 
 
 def named_weights(

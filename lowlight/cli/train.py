@@ -116,6 +116,8 @@ def train_command(
 
     if config is None and preset is None and resume and output is not None:
         config = saved_config(output)
+        if config is None and not flags and not settings:
+            raise UsageError(f"{output} holds no run to go on with; name --preset or --config to begin one")
     run = load_config(config, overrides(flags, settings or []), preset)
     if dry_run:
         typer.echo(to_toml(to_dict(run)))

@@ -15,6 +15,7 @@ from lowlight.data.pictures import READERS, read_picture
 from lowlight.ops.exposure import RATIO_RANGE
 from lowlight.raw.bayer import packed_size
 
+PAIR_LIST = ("list_sha256", "pair_hashes")  # what tells the pairs that weights were chosen on; see there
 COLUMNS = ("scene", "split", "dark", "bright", "ratio", "iso", "burst_index")
 REQUIRED = ("dark", "bright")
 
@@ -153,3 +154,8 @@ def list_sha256(pairs: Iterable[tuple[str, str]]) -> str:
     """Hash a list of pairs, given as scenes and dark file names, in any order."""
     lines = sorted(f"{scene}/{dark}" for scene, dark in pairs)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def pair_hashes(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """A short hash of each pair, given as scene and dark file name; sorted, each once."""
+    return sorted({hashlib.sha256(f"{scene}/{dark}".encode()).hexdigest()[:12] for scene, dark in pairs})

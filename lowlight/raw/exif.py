@@ -12,7 +12,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -207,6 +207,8 @@ def _text(value: object) -> str | None:
         value = value.decode("utf-8", "replace")
     if not isinstance(value, str):
         return None
+    with suppress(UnicodeError):  # Pillow takes text for Latin-1, and cameras and editors write UTF-8
+        value = value.encode("latin-1").decode("utf-8")
     return " ".join(value.split("\0")[0].split()) or None
 
 

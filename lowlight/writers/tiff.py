@@ -1,4 +1,4 @@
-"""TIFF with 8 or 16 bits: zstd level 1 behind the horizontal predictor, profile, EXIF and GPS directories."""
+"""TIFF with 8 or 16 bits: compressed behind the horizontal predictor, with profile, EXIF and GPS directories."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def write_tiff(path: Path, picture: Picture, options: WriterOptions) -> None:
     import tifffile
 
     pixels = to_uint8(picture.pixels) if options.bits == 8 else picture.pixels
-    channels = pixels.shape[2]
+    channels, plain = pixels.shape[2], options.compression == "none"
     row_bytes = pixels.shape[1] * channels * pixels.itemsize
     tifffile.imwrite(
         path,
@@ -27,9 +27,9 @@ def write_tiff(path: Path, picture: Picture, options: WriterOptions) -> None:
         byteorder="<",
         photometric="rgb" if channels == 3 else "minisblack",
         planarconfig="contig" if channels == 3 else None,
-        compression="zstd",
-        compressionargs={"level": 1},
-        predictor=True,
+        compression=None if plain else options.compression,
+        compressionargs=None if plain else {"level": 1},
+        predictor=not plain,
         rowsperstrip=max(1, _STRIP_BYTES // row_bytes),
         iccprofile=srgb_profile(channels),
         metadata=None,

@@ -1,6 +1,7 @@
 """Sheets of small pictures, before and after, to look through a whole run at a glance."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -79,14 +80,17 @@ def _to_8_bit(pixels: npt.NDArray[np.uint16]) -> Small:
 
 
 class ContactSheets:
-    """Writes `contact-sheet-1.jpg` and so on into a folder, each as soon as it is full.
+    """Writes `contact-sheet-1.jpg` and so on into a folder, each as soon as it is full, and tells `written` of it.
 
-    A sheet that cannot be written is reported and costs nothing else.
+    Numbers that are taken are passed over, unless they are to be overwritten. A sheet that cannot be written is
+    reported and costs nothing else.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.paths: list[Path] = []
+    def __init__(
+        self, folder: Path, written: Callable[[Path], None] = lambda path: None, *, overwrite: bool = False
+    ) -> None:
+        self.folder, self.overwrite, self._written = folder, overwrite, written
+        self._number = 0
         self._rows: list[Thumbnails] = []
 
     def add(self, row: Thumbnails) -> None:
@@ -99,15 +103,21 @@ class ContactSheets:
         """Write what is left."""
         if not self._rows:
             return
-        path = self.folder / f"contact-sheet-{len(self.paths) + 1}.jpg"
-        self.paths.append(path)
+        path = self._next_path()
+        while path.exists() and not self.overwrite:
+            path = self._next_path()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary:
                 _sheet(self._rows).save(temporary, "JPEG", quality=90, subsampling=0)
+            self._written(path)
         except OSError as error:
             logger.warning("%s could not be written: %s", path, error.strerror or error)
         self._rows = []
+
+    def _next_path(self) -> Path:
+        self._number += 1
+        return self.folder / f"contact-sheet-{self._number}.jpg"
 
 
 def _sheet(rows: list[Thumbnails]) -> Image.Image:

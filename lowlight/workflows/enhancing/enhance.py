@@ -8,6 +8,8 @@ import statistics
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 from lowlight.core.errors import LowlightError
 from lowlight.workflows.enhancing.contact_sheet import ContactSheets
@@ -23,6 +25,7 @@ from lowlight.workflows.enhancing.scenes import Scene
 __all__ = ["EnhanceOptions", "enhance_files", "enhance_jobs"]
 
 OnRow = Callable[[Row], None]
+OnSheet = Callable[[Path], None]
 OnMeter = Callable[[int, int], None]  # photos metered, photos in all
 Stop = Callable[[], bool]
 
@@ -33,6 +36,7 @@ def enhance_files(
     *,
     on_row: OnRow | None = None,
     on_meter: OnMeter | None = None,
+    on_sheet: OnSheet = lambda path: None,
     stop: Stop = lambda: False,
 ) -> list[Row]:
     """Enhance photos, or scenes of several frames that make one picture, and give a row for each, in order.
@@ -41,9 +45,9 @@ def enhance_files(
     `status` (done, skipped, failed or planned), `ratio`, `ratio_source`, `batch` (tiles at a time), `width`, `height`,
     `seconds`, `notes` (a list of sentences) and `error`; what does not apply is None. Of a shard there are the rows
     of its photos alone, though names and the one common ratio are those of all `photos`.
-    Options that cannot work raise `UsageError` before the first photo is touched. `on_row` gets each row as soon as
-    it is known, `on_meter` hears of the pass that one common ratio needs. Once `stop` says so, the photo in hand is
-    given up, those past the network are written, and the rows so far are returned.
+    Options that cannot work raise `UsageError` before the first photo is touched. `on_row` gets each row as soon as it
+    is known, `on_sheet` the place of each contact sheet; `on_meter` hears of the pass that one common ratio needs. Once
+    `stop` says so, the photo in hand is given up, those past the network are written, and the rows so far are returned.
     """
     options = with_weights(options, photos)
     whole = plan_jobs(photos, options)
@@ -60,7 +64,8 @@ def enhance_files(
         if known is None:
             return []
         same_ratio = common_ratio(known)
-    return enhance_jobs(enhancer, jobs, same_ratio, overwrite=options.overwrite, on_row=on_row, stop=stop)
+    hooks: dict[str, Any] = {"on_row": on_row, "on_sheet": on_sheet, "stop": stop}
+    return enhance_jobs(enhancer, jobs, same_ratio, overwrite=options.overwrite, **hooks)
 
 
 def enhance_jobs(
@@ -70,13 +75,14 @@ def enhance_jobs(
     *,
     overwrite: bool,
     on_row: OnRow = lambda row: None,
+    on_sheet: OnSheet = lambda path: None,
     stop: Stop = lambda: False,
 ) -> list[Row]:
     """Read ahead, restore, write behind; the rows are those of `enhance_files`.
 
     `same_ratio` is the common ratio where one is for all. `overwrite` goes before the enhancer's own options.
     """
-    return _Flow(enhancer, jobs, same_ratio, overwrite, on_row, stop).run()
+    return _Flow(enhancer, jobs, same_ratio, overwrite, on_row, on_sheet, stop).run()
 
 
 def common_ratio(stops: Iterable[float | None]) -> float | None:
@@ -130,6 +136,7 @@ class _Flow:
         same_ratio: float | None,
         overwrite: bool,
         on_row: OnRow,
+        on_sheet: OnSheet,
         stop: Stop,
     ) -> None:
         self.enhancer, self.jobs, self.same_ratio, self.overwrite = enhancer, jobs, same_ratio, overwrite
@@ -139,7 +146,7 @@ class _Flow:
         options = enhancer.options
         self.threads = options.jobs
         folder = options.out.parent if is_file_name(options.out) else options.out
-        self.sheets = ContactSheets(folder) if options.contact_sheet else None
+        self.sheets = ContactSheets(folder, on_sheet, overwrite=overwrite) if options.contact_sheet else None
 
     def run(self) -> list[Row]:
         remove_leftovers(path for job in self.jobs for path in (job.output, *job.beside))

@@ -39,12 +39,18 @@ class Enhancer:
     def __init__(self, options: EnhanceOptions) -> None:
         self.options = options
         device = choose_device(options.device)
+        if options.restorer.compile and device.type == "cpu":
+            raise UsageError("--compile is for GPUs; on a CPU it would take longer than it saves, so leave it out")
         try:
             self.weights = find_weights(options.weights)
             model, _ = load_weights(self.weights, choose_precision(options.restorer.precision, device))
         except WeightsError as error:  # nothing was touched, so it is the command that is wrong
             raise UsageError(str(error)) from error
         self.restorer = open_restorer(model, options.restorer, device)
+        logger.info(
+            "weights %s on %s in %s, %d tiles at a time, %d views",
+            *(self.weights, device, self.restorer.dtype, self.restorer.batch, self.restorer.ensemble),
+        )
         if options.wb != "camera" and self.restorer.traits.output_colour == "srgb":
             raise UsageError(
                 f"--wb needs weights that give camera colour, and {self.weights.name} gives finished sRGB; "

@@ -43,9 +43,13 @@ class EnhanceOptions:
     def __post_init__(self) -> None:
         """Refuse what no photo could be enhanced with."""
         if self.ratio not in RATIOS and not (isinstance(self.ratio, float | int) and 0 < self.ratio <= LARGEST_RATIO):
-            raise UsageError(f"the ratio is {self.ratio}; expected auto, same or a number above 0")
+            raise UsageError(
+                f"the ratio is {self.ratio:g}; expected auto, same or a number above 0 and up to {LARGEST_RATIO:g}"
+                if isinstance(self.ratio, float | int)
+                else f"the ratio is {self.ratio!r}; expected auto, same or a number"
+            )
         if not abs(self.ev) <= MOST_STOPS:
-            raise UsageError(f"{self.ev:g} stops are too many; expected {-MOST_STOPS:g} to {MOST_STOPS:g}")
+            raise UsageError(f"the stops are {self.ev:g}; expected {-MOST_STOPS:g} to {MOST_STOPS:g}")
         _check_balance(self.wb)
         _check_levels(self.black, self.white)
         if self.crop is not None and not (min(self.crop[:2]) >= 0 and min(self.crop[2:]) >= 2):

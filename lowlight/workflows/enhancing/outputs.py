@@ -68,6 +68,8 @@ def is_file_name(out: Path) -> bool:
 def _check_folder(out: Path) -> None:
     if os.path.isdir(out):
         return
+    if str(out) == "-":
+        raise UsageError("pictures cannot be written to stdout; name a folder or a file")
     if os.path.lexists(out):
         raise UsageError(f"{out} is a file; name a folder, or a picture with one of the suffixes {', '.join(WRITERS)}")
     if out.suffix.lower() in OTHER_PICTURES | RAW_SUFFIXES:

@@ -12,7 +12,7 @@ from lowlight.workflows.enhancing.outputs import all_exist, is_file_name, plan_o
 from lowlight.workflows.enhancing.rows import Job
 from lowlight.workflows.enhancing.scenes import Scene
 from lowlight.workflows.sharding import Shard, shard
-from lowlight.writers import writer_for
+from lowlight.writers import WRITERS, writer_for
 
 
 def plan_jobs(photos: Sequence[Photo | Scene], options: EnhanceOptions) -> list[Job]:
@@ -26,6 +26,9 @@ def plan_jobs(photos: Sequence[Photo | Scene], options: EnhanceOptions) -> list[
         if options.suffix and writer_for(Path("x" + options.suffix)) != writer_for(options.out):
             raise UsageError(f"{options.out.name} and the format {options.suffix[1:]} contradict each other; drop one")
         suffix = options.out.suffix
+    if suffix not in WRITERS:
+        names = ", ".join(each[1:] for each in WRITERS)
+        raise UsageError(f"{suffix[1:]!r} is no format that can be written; there are {names}")
     writer_for(Path("x" + suffix), options.writer)
     others = [photo for scene in scenes for photo in scene.photos if photo is not scene.first]
     outputs = plan_outputs([scene.first for scene in scenes], options.out, suffix, others)

@@ -38,11 +38,11 @@ def make_row(job: Job, status: str, **known: Any) -> Row:
 
 def failed_row(job: Job, error: BaseException) -> Row:
     """The row of a photo that failed, with a sentence that says why."""
+    logger.debug("%s failed", job.photo.path, exc_info=error)
     text, name = str(error) or type(error).__name__, job.photo.path.name
     if isinstance(error, MemoryError):
         text = f"{name} needs more memory than there is; try --batch 1, --jobs 1 or a --crop"
     elif not isinstance(error, LowlightError):
-        logger.debug("%s failed", job.photo.path, exc_info=error)
         text = f"{name} failed: {text}"
     return make_row(job, "failed", error=text)
 

@@ -101,8 +101,8 @@ def spread_note(deviation: npt.NDArray[np.float32], count: int) -> str:
         )
     little = ", which is less than an 8-bit step and too little to be seen" if mean < SEEN else ""
     return (
-        f"The {count} samples deviate by {100 * mean / WHITE:.2g} % of white on average, "
-        f"{100 * largest / WHITE:.2g} % at most{little}; in the map white is {100 / SPREAD_SCALE:g} %."
+        f"The {count} samples deviate by {100 * mean / WHITE:.2g} % of white on average{little}, and by "
+        f"{100 * largest / WHITE:.2g} % at most; in the map white is {100 / SPREAD_SCALE:g} %."
     )
 
 

@@ -59,7 +59,7 @@ def evaluate_methods(
     """
     first = several[0]
     assert all((o.protocol, o.size) == (first.protocol, first.size) for o in several)
-    methods = open_methods(list(several), pairs.facts.get("list_sha256"))
+    methods = open_methods(list(several), pairs.facts.get("list_sha256"), pairs.hashes)
     studies = [_Study(method, first) for method in methods]
     total = len(pairs.rows) * len(methods)
     for index, row in enumerate(pairs.rows):

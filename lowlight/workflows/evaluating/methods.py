@@ -1,6 +1,6 @@
 """What is scored: a network from a weights file with a way of tiling, or a classical baseline."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,9 @@ class _Loaded:
     clock: NetworkClock | None
 
 
-def open_methods(several: list[EvaluateOptions], list_sha256: str | None = None) -> list[Method]:
+def open_methods(
+    several: list[EvaluateOptions], list_sha256: str | None = None, hashes: Sequence[str] = ()
+) -> list[Method]:
     """Load the networks, or find the baselines, that the options name; impossible choices raise `UsageError`.
 
     `list_sha256` is the hash of the pairs to be scored: weights that were chosen on them are marked so. A network
@@ -92,7 +94,7 @@ def open_methods(several: list[EvaluateOptions], list_sha256: str | None = None)
                 require_posterior(path, bool(header.get("posterior")))
             clock = NetworkClock(network) if options.timed else None
             loaded[path] = _Loaded(path, file_sha256(path), network, header, clock)
-        methods.append(_network(options, loaded[path], list_sha256))
+        methods.append(_network(options, loaded[path], chosen_on(loaded[path].header, list_sha256, hashes)))
     return _with_different_names(methods)
 
 
@@ -109,7 +111,7 @@ def _in_its_folder(method: Method, *, whole: bool) -> Method:
     return replace(method, name=f"{folder if whole else folder.name}/{Path(method.name).name}")
 
 
-def _network(options: EvaluateOptions, loaded: _Loaded, list_sha256: str | None) -> Method:
+def _network(options: EvaluateOptions, loaded: _Loaded, chosen: dict[str, Any]) -> Method:
     path, header, tiling = loaded.path, loaded.header, options.tiling
     network_alone = options.oracle or find_protocol(options.protocol).tiles
     how = RestorerOptions(
@@ -134,7 +136,7 @@ def _network(options: EvaluateOptions, loaded: _Loaded, list_sha256: str | None)
         "preset": header.get("trained", {}).get("preset"),
         "objective": header.get("trained", {}).get("objective"),
         "objective_options": header.get("trained", {}).get("objective_options"),
-        **chosen_on(header, list_sha256),
+        **chosen,
         "strategy": options.strategy,
         "grid": {key: value for key, value in asdict(restorer.rule).items() if value is not None},
         "merge": tiling.merge,
@@ -167,20 +169,25 @@ def _baseline(options: EvaluateOptions, name: str) -> Method:
     return Method(name=name, settings=settings, picture=lambda frame, ratio: make(frame, ratio, half=size == "half"))
 
 
-def chosen_on(header: dict[str, Any], list_sha256: str | None) -> dict[str, Any]:
-    """Say whether the weights were chosen by their scores on the very pairs that are to be scored.
+def chosen_on(header: dict[str, Any], list_sha256: str | None, hashes: Sequence[str] = ()) -> dict[str, Any]:
+    """Say whether the weights were chosen by their scores on any of the pairs that are to be scored.
 
-    `chosen_on_test` is True where the validation list in the header has the same hash, False where it has another
-    or the weights were not chosen by validation, None where the header does not tell; `chosen` says it in words.
+    `hashes` are the pairs', `list_sha256` their list's. `chosen_on_test` is True where the header names any of them,
+    False where it names none of them or the weights were not chosen by validation, None where it does not tell;
+    `chosen` says it in words.
     """
     validation = header.get("scores", {}).get("validation")
     if not validation:
         return {"chosen_on_test": False, "chosen": None}
-    recorded = validation.get("list_sha256")
-    if recorded is None:
+    if list_sha256 is not None and validation.get("list_sha256") == list_sha256:
+        return {"chosen_on_test": True, "chosen": "chosen on these very pairs: its numbers flatter it"}
+    known = validation.get("pair_hashes")
+    if known is None:
         count = validation.get("pairs")
         about = f"{count} validation pairs" if count else "validation pairs"
         return {"chosen_on_test": None, "chosen": f"chosen on {about}; the file does not say which"}
-    if recorded == list_sha256:
-        return {"chosen_on_test": True, "chosen": "chosen on these very pairs: its numbers flatter it"}
+    shared = len(set(known) & set(hashes))
+    if shared:
+        which = f"{shared} of these {len(hashes)} pairs"
+        return {"chosen_on_test": True, "chosen": f"chosen on {which} among others: its numbers flatter it"}
     return {"chosen_on_test": False, "chosen": "chosen on other validation pairs"}

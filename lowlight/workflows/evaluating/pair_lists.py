@@ -6,7 +6,7 @@ from typing import Any
 
 from lowlight.checkpoint import file_sha256
 from lowlight.core.errors import UsageError
-from lowlight.data.pairs import Pair, PairRow, fit_truth, list_sha256, load_pair, ratio_from_exposures
+from lowlight.data.pairs import Pair, PairRow, fit_truth, list_sha256, load_pair, pair_hashes, ratio_from_exposures
 from lowlight.data.pictures import READERS
 from lowlight.data.sid import MISALIGNED_SCENES, choose_rows, open_pairs, read_exclude_file
 from lowlight.raw.read import read_raw
@@ -27,10 +27,11 @@ class Selection:
 
 @dataclass(frozen=True)
 class PairList:
-    """The pairs to score, and what a report says of them."""
+    """The pairs to score, and what a report says of them; `hashes` are of all shards' pairs, see `pair_hashes`."""
 
     rows: tuple[PairRow, ...]
     facts: dict[str, Any] = field(default_factory=dict)
+    hashes: tuple[str, ...] = ()
 
 
 def open_pair_list(path: Path, protocol: Protocol, selection: Selection | None = None) -> PairList:
@@ -50,12 +51,13 @@ def open_pair_list(path: Path, protocol: Protocol, selection: Selection | None =
     listed = read_exclude_file(selection.exclude) if selection.exclude else ()
     exclude = (*listed, *(() if misaligned else MISALIGNED_SCENES))
     chosen = choose_rows(rows, path, exclude=exclude)
+    names = [(row.scene, row.dark.name) for row in chosen]
     facts: dict[str, Any] = {
         "manifest": str(path),
         "manifest_sha256": None if path.is_dir() else file_sha256(path),
         "split": split,
         "pairs": len(chosen),
-        "list_sha256": list_sha256((row.scene, row.dark.name) for row in chosen),
+        "list_sha256": list_sha256(names),
         "misaligned_scenes": "included" if misaligned else "excluded",
         "excluded": len(rows) - len(chosen),
     }
@@ -65,7 +67,7 @@ def open_pair_list(path: Path, protocol: Protocol, selection: Selection | None =
         if not chosen:
             raise UsageError(f"part {part} of {every} pairs is empty; cut them into at most {every} parts")
         facts |= {"pairs": len(chosen), "shard": str(part), "pairs_of_all_shards": every}
-    return PairList(tuple(chosen), facts)
+    return PairList(tuple(chosen), facts, tuple(pair_hashes(names)))
 
 
 def load_pair_at(row: PairRow, size: Size) -> Pair:

@@ -139,7 +139,18 @@ class _Plan:
             )
         settings = {"format": FORMAT, "truth_size": options.truth_size, "levels": options.levels}
         self.journal = Journal(folder, settings, verify=options.verify)
+        self._refuse_other_pairs()
         self.failed: dict[str, str] = {}
+
+    def _refuse_other_pairs(self) -> None:
+        """Leave alone what a mistyped folder holds: arrays of other pairs would be removed at the end."""
+        ours = {("frame", self.shown(dark)) for dark in self.darks}
+        theirs = {key for key in self.journal.known if key[0] == "frame"}
+        if theirs and not theirs & ours:
+            raise DataError(
+                f"{self.folder} holds {len(theirs)} decoded frames of other pairs, which would be lost; name a new "
+                "folder, or remove this one"
+            )
 
     def shown(self, file: Path) -> str:
         """Give the path to record: relative to the data where it lies inside."""

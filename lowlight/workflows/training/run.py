@@ -16,6 +16,7 @@ from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.errors import ConfigError, LowlightError, WeightsError
 from lowlight.core.restoration import Batch
 from lowlight.data import Source
+from lowlight.data.pairs import PAIR_LIST
 from lowlight.objectives import Objective, build_objective
 from lowlight.report.curves import curves_svg
 from lowlight.workflows.training.board import Board
@@ -294,7 +295,7 @@ class Run:
         """The number that made the best weights in the folder the best, and of what; None where it has none."""
         try:
             scores = read_header(self.folder / BEST)["scores"]["validation"]
-            about = {key: scores[key] for key in (self.validation.noun, "list_sha256") if key in scores}
+            about = {key: scores[key] for key in (self.validation.noun, *PAIR_LIST) if key in scores}
             return float(scores[self.validation.decisive(scores)]), about
         except (WeightsError, KeyError, TypeError, StopIteration):
             return None

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from lowlight.core.config import from_dict
+from lowlight.core.errors import DataError
 from lowlight.data import DATASETS
-from lowlight.data.pairs import Pair, list_sha256
+from lowlight.data.pairs import Pair, list_sha256, pair_hashes
 from lowlight.restorer import Restorer, RestorerOptions
 from lowlight.workflows.evaluating.scorers import SCORERS, Scorer
 from lowlight.workflows.evaluating.validation import mean_scores, score_pair
@@ -69,8 +70,9 @@ class PairValidation:
             if stopped:
                 return None
             rows.append(score_pair(restorer, read()))
-        digest = list_sha256((row.scene, row.dark) for row in rows)
-        return mean_scores(rows), {"pairs": len(rows), "list_sha256": digest}
+        names = [(row.scene, row.dark) for row in rows]
+        told = {"pairs": len(rows), "list_sha256": list_sha256(names), "pair_hashes": pair_hashes(names)}
+        return mean_scores(rows), told
 
 
 class PictureValidation:
@@ -103,6 +105,11 @@ def open_validation_of(config: TrainConfig) -> Validation:
     """
     data = config.data
     if data.name not in SCORERS:
+        if data.validation is not None and not data.validation.exists():
+            raise DataError(
+                f"{data.validation}, which is to validate, does not exist; name pairs with --validation: a manifest "
+                "(.csv), See-in-the-Dark folder, cache or packed file"
+            )
         return PairValidation(open_validation(data.validation), config.run.precision)
     options = from_dict(DATASETS[data.name].config, data.options, f"options of dataset {data.name}")
     return PictureValidation(SCORERS[data.name], data.validation or data.path, options)

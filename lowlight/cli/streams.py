@@ -1,0 +1,19 @@
+"""What to do where stdout or stderr is closed, or cannot be written to."""
+
+import os
+import sys
+from contextlib import suppress
+from typing import TextIO
+
+
+def open_closed_streams() -> None:
+    """Give a process without stdout or stderr, as some services are, ones that lead nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for as long as we run
+
+
+def mute(stream: TextIO) -> None:
+    """Let what a stream still holds lead nowhere: it has refused it, and would again when the process ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
