@@ -26,7 +26,7 @@ def plan_jobs(photos: Sequence[Photo | Scene], options: EnhanceOptions) -> list[
         if options.suffix and writer_for(Path("x" + options.suffix)) != writer_for(options.out):
             raise UsageError(f"{options.out.name} and the format {options.suffix[1:]} contradict each other; drop one")
         suffix = options.out.suffix
-    if suffix not in WRITERS:
+    if suffix.lower() not in WRITERS:
         names = ", ".join(each[1:] for each in WRITERS)
         raise UsageError(f"{suffix[1:]!r} is no format that can be written; there are {names}")
     writer_for(Path("x" + suffix), options.writer)
