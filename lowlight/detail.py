@@ -143,7 +143,6 @@ def add_detail(encoded: Pixels, burst: Burst, ratio: float, rows: range, cols: r
     """
     noise = measure_noise(burst)
     variances = encoded_variance(noise, ratio, burst.reference.wb_gains)
-    _slope()  # made once, not by several threads
 
     def bring_back(strip: _Strip) -> None:
         span, above, below = strip

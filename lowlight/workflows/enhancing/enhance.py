@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from lowlight.core.errors import LowlightError
 from lowlight.workflows.enhancing.contact_sheet import ContactSheets
@@ -64,8 +63,9 @@ def enhance_files(
         if known is None:
             return []
         same_ratio = common_ratio(known)
-    hooks: dict[str, Any] = {"on_row": on_row, "on_sheet": on_sheet, "stop": stop}
-    return enhance_jobs(enhancer, jobs, same_ratio, overwrite=options.overwrite, **hooks)
+    return enhance_jobs(
+        enhancer, jobs, same_ratio, overwrite=options.overwrite, on_row=on_row, on_sheet=on_sheet, stop=stop
+    )
 
 
 def enhance_jobs(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 
 from lowlight.checkpoint import find_weights, load_weights
 from lowlight.core.compute import choose_device, choose_precision
@@ -97,9 +98,7 @@ class Enhancer:
             finish = self._begin(job, read, between)
             samples = None
             if job.beside:
-                restored = finish()
-                refuse_black(restored.pixels, job.photo.path.name)
-                finish = lambda: restored  # noqa: E731 - once is enough
+                refuse_black(finish().pixels, job.photo.path.name)
                 samples = self._samples(job, read, writers, between)
         except Exception as error:  # decoders and devices raise what they like, and the other photos go on
             ready.set_result((failed_row(job, error), None))
@@ -108,13 +107,14 @@ class Enhancer:
 
     def _begin(self, job: Job, read: Read, between: Between) -> Callable[[], Restored]:
         """Start the network on a photo; what is given waits for it, which a writer does while the next one starts."""
-        return self.restorer.start(
+        finish = self.restorer.start(
             read.burst,
             read.ratio,
             window=read.window,
             keep_linear=writer_for(job.output).needs_linear,
             between=between,
         )
+        return cache(finish)  # with samples it is asked for twice
 
     def _samples(self, job: Job, read: Read, writers: ThreadPoolExecutor, between: Between) -> SampleWriter:
         """Draw the hypotheses one after another, each written while the next is computed."""

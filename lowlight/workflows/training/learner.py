@@ -154,7 +154,7 @@ def check_recordable(objective: Objective, device: torch.device, team: Team) -> 
 
 def check_shareable(model: nn.Module, team: Team) -> None:
     """Refuse to share batches of a network whose norms look at a whole batch, with a `ConfigError`."""
-    if team.size > 1 and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+    if team.size > 1 and any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         raise ConfigError(
             "the batch norms of this network would see one process's share of a batch; train it with one process, "
             "or set model.options.norm to group"
