@@ -12,7 +12,7 @@ from lowlight.core.config import from_dict, to_dict
 from lowlight.core.errors import ConfigError, WeightsError
 from lowlight.core.restoration import HierarchicalModel, LatentShape, PenalisedModel, Restoration, Share
 from lowlight.models.fusion_baselines import FusionCvae, FusionFcn
-from lowlight.models.fusion_blocks import FIRST_ITERATIONS, HalvedSkip, SizePenalty, initialise_uniform
+from lowlight.models.fusion_blocks import FIRST_ITERATIONS, DepthwiseConv, HalvedSkip, SizePenalty, initialise_uniform
 from lowlight.models.fusion_options import FcnConfig, FusionConfig, FusionCvaeConfig, FusionRawConfig
 from lowlight.models.fusion_vae import FusionVae
 from lowlight.models.macs import count_parameters, layer_macs
@@ -476,6 +476,22 @@ def test_bf16_stays_finite(norm: str) -> None:
             for latent in said.latents:
                 assert latent.prior.mean.dtype == latent.sample.dtype == torch.float32
         assert model.eval().restore(frames, target).image.isfinite().all()
+
+
+def test_channels_by_themselves_train_in_full_precision_on_a_cpu() -> None:
+    conv, x = DepthwiseConv(8), torch.randn(2, 8, 12, 12, generator=generator(3))
+    wide, narrow = x.clone().requires_grad_(), x.bfloat16().requires_grad_()
+    conv(wide).square().sum().backward()
+    exact, conv.weight.grad = conv.weight.grad, None
+    with torch.autocast("cpu", torch.bfloat16):
+        said = conv(narrow)
+        assert said.dtype == torch.float32
+        with torch.no_grad():
+            assert conv(narrow).dtype == torch.bfloat16
+    said.square().sum().backward()
+    assert exact is not None and conv.weight.grad is not None
+    # Only the rounding of what went in is left: 2^-9 of each number, far less of their sums.
+    torch.testing.assert_close(conv.weight.grad, exact, rtol=4e-3, atol=4e-3 * exact.abs().max().item())
 
 
 @pytest.mark.parametrize("flat", [False, True])
