@@ -1,5 +1,7 @@
 """Which photos are taken for one scene: those named, those of a folder, those of a burst."""
 
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ def one_thread() -> Iterator[None]:
 
 def shot(path: Path, seconds: float | None, scene: int = 0, *, subsec: bool = True, **changes: Any) -> Path:
     """A photo taken some seconds after ten o'clock."""
-    write(path, light(*SIZE, scene=scene), seed=len(path.name) + scene, **changes)
+    write(path, light(*SIZE, scene=scene), seed=sum(path.name.encode()) + scene, **changes)
     if seconds is None:
         return path
     told = Metadata(
@@ -113,6 +115,50 @@ def test_frames_of_two_sizes_are_no_burst(tmp_path: Path) -> None:
     shot(tmp_path / "a.dng", None)
     write(tmp_path / "b.dng", light(150, 240))
     assert groups(tmp_path, "burst") == [["a.dng"], ["b.dng"]]
+
+
+def test_the_camera_s_clock_has_no_jumps_and_no_last_year(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # In this zone, clocks went from 02:00 to 03:00 on that night: two hours' frames fell together.
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        told = (("a", "2024:03:31 02:30:00"), ("b", "2024:03:31 03:30:01"), ("c", "9999:12:31 23:59:59"))
+        for name, taken_at in told:
+            path = write(tmp_path / f"{name}.dng", light(*SIZE), seed=ord(name))
+            picture = Picture(np.zeros((1, 1, 3), np.uint16), Metadata(exposure_s=1.0, iso=800, taken_at=taken_at))
+            tags = exif_tags(picture, encoded=False)
+            append_tags(path, [], tags.exif, tags.gps)
+        assert groups(tmp_path, "burst") == [["a.dng"], ["b.dng"], ["c.dng"]]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_one_exposure_in_two_files_is_no_burst(tmp_path: Path) -> None:
+    shot(tmp_path / "a.dng", 10.0)
+    shutil.copy(tmp_path / "a.dng", tmp_path / "a copy.dng")
+    assert groups(tmp_path, "burst") == [["a copy.dng"], ["a.dng"]]  # told by its time: 1 s was exposed
+    short = tmp_path / "short"
+    short.mkdir()
+    for name, seconds in (("a", 10.0), ("b", 10.2), ("c", 10.4)):
+        shot(short / f"{name}.dng", seconds, exposure_s=0.02)
+        shutil.copy(short / f"{name}.dng", short / f"{name}2.dng")  # as a converter would, and as it shows the same
+    assert groups(short, "burst") == [["a.dng", "b.dng", "c.dng"], ["a2.dng"], ["b2.dng"], ["c2.dng"]]
+
+
+def test_bursts_of_two_cameras_may_alternate(tmp_path: Path) -> None:
+    for number, model in enumerate(("One", "Two") * 3):
+        shot(tmp_path / f"{model}{number}.dng", 10.0 + number, exposure_s=0.5, model=model)
+    found = groups(tmp_path, "burst")
+    assert found == [["One0.dng", "One2.dng", "One4.dng"], ["Two1.dng", "Two3.dng", "Two5.dng"]]
+
+
+def test_bursts_are_read_with_the_levels_that_the_user_gave(tmp_path: Path) -> None:
+    shot(tmp_path / "a.dng", 10.0)
+    shot(tmp_path / "b.dng", 11.5)
+    photos = find_photos([str(tmp_path)])
+    assert [len(scene.photos) for scene in find_scenes(photos, group="burst", levels=(500.0, None))] == [2]
+    assert [len(scene.photos) for scene in find_scenes(photos, group="burst", levels=(60_000.0, None))] == [1, 1]
 
 
 def test_options_that_contradict_each_other_are_refused(tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ pictures the same scene, by the registration of coarse block means.
 """
 
 import math
+import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from torch import Tensor, tensor
@@ -27,6 +28,9 @@ GAP_S = 2.0  # between the end of one frame of a burst and the beginning of the 
 SAME_EXPOSURE_STOPS = 1.0
 COARSE_SIDE = 512  # blocks along the shorter side of a coarse picture, at least
 LARGEST_SHIFT_PX = 64.0  # packed pixels
+CLOCK_S = 0.05  # that times with fractions of a second may be wrong by
+
+Levels = tuple[float | None, float | None]  # black and white that the user gave
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,14 @@ class Scene:
         return [photo.path.name for photo in self.photos]
 
 
-def find_scenes(photos: Sequence[Photo], *, fuse: bool = False, group: str | None = None) -> list[Scene]:
+def find_scenes(
+    photos: Sequence[Photo], *, fuse: bool = False, group: str | None = None, levels: Levels = (None, None)
+) -> list[Scene]:
     """Put photos together that show one scene; without `fuse` and `group` each is a scene of its own.
 
     `fuse` takes all of them for one scene. `group` "folder" takes those of each folder for one, "burst" finds bursts
-    in each folder. Scenes are in the order of their first photos. Raises `UsageError` for options that contradict
-    each other or are not known.
+    in each folder, reading their photos with `levels`. Scenes are in the order of their first photos. Raises
+    `UsageError` for options that contradict each other or are not known.
     """
     if fuse and group:
         raise UsageError("--fuse makes one scene of all photos and --group several; give one of the two")
@@ -68,7 +74,7 @@ def find_scenes(photos: Sequence[Photo], *, fuse: bool = False, group: str | Non
     if group == "folder":
         return [Scene(tuple(inside)) for inside in folders.values()]
     place = {photo: number for number, photo in enumerate(photos)}
-    scenes = [scene for inside in folders.values() for scene in _bursts(inside)]
+    scenes = [scene for inside in folders.values() for scene in _bursts(inside, levels)]
     return sorted(scenes, key=lambda scene: place[scene.first])
 
 
@@ -85,18 +91,27 @@ class _Shot:
         metadata = Metadata() if photo.problem else read_metadata(photo.path)
         began = None
         if metadata.taken_at:
-            began = datetime.strptime(metadata.taken_at, "%Y:%m:%d %H:%M:%S").timestamp() + (metadata.subsec_s or 0.0)
+            # The camera's clock, whatever its zone and season: taken for UTC, which has no jumps.
+            local = datetime.strptime(metadata.taken_at, "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC)
+            began = local.timestamp() + (metadata.subsec_s or 0.0)
         return cls(photo, metadata, began)
+
+    @property
+    def camera(self) -> tuple[str | None, str | None]:
+        """Make and model; frames of two cameras may alternate."""
+        return self.metadata.make, self.metadata.model
 
     def may_follow(self, last: "_Shot") -> bool:
         """Whether by its metadata alone this could be the next frame of a burst."""
         ours, theirs = self.metadata, last.metadata
-        if (ours.make, ours.model) != (theirs.make, theirs.model) or (self.began_s is None) != (last.began_s is None):
+        if self.camera != last.camera or (self.began_s is None) != (last.began_s is None):
             return False
         if self.began_s is not None and last.began_s is not None:
             # Whole seconds may hide up to one more.
-            whole = 0.0 if ours.subsec_s is not None and theirs.subsec_s is not None else 1.0
-            if self.began_s - last.began_s > (theirs.exposure_s or 0.0) + GAP_S + whole:
+            unsure = CLOCK_S if ours.subsec_s is not None and theirs.subsec_s is not None else 1.0
+            pause = self.began_s - last.began_s - (theirs.exposure_s or 0.0)
+            # Not while the last frame was being exposed: that would be the same exposure in another file.
+            if not -unsure <= pause <= GAP_S + unsure:
                 return False
         return _stops(ours, theirs) <= (SAME_EXPOSURE_STOPS if self.began_s is not None else 0.01)
 
@@ -115,24 +130,29 @@ def _stops(first: Metadata, second: Metadata) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Look:
-    """A photo in coarse blocks, `[4, h, w]`, amplified and balanced, with what must be equal within a scene."""
+    """A photo in coarse blocks, `[4, h, w]`, amplified and balanced, with what must be equal within a scene.
+
+    The `checksum` of two files is equal where they hold one exposure.
+    """
 
     size: tuple[int, int]
     pattern: CfaPattern
     block_px: int
     planes: Tensor
+    checksum: int
 
     @classmethod
-    def at(cls, photo: Photo) -> "_Look | None":
+    def at(cls, photo: Photo, levels: Levels) -> "_Look | None":
         """None where the photo cannot be read; its row will say why."""
         try:
-            frame = read_raw(photo.path)
+            frame = read_raw(photo.path, black=levels[0], white=levels[1])
         except (LowlightError, OSError):
             return None
         signed = pack(frame, clip=False)
         bright = amplify(signed, choose_ratio(signed), tensor(frame.wb_gains), "wb")
         block = max(min(bright.shape[1:]) // COARSE_SIDE, 1)
-        return cls(frame.size, frame.pattern, block, block_means(bright, block).clamp_(min=0))
+        planes = block_means(bright, block).clamp_(min=0)
+        return cls(frame.size, frame.pattern, block, planes, zlib.crc32(frame.mosaic))
 
     def shows(self, other: "_Look") -> bool:
         if (self.size, self.pattern) != (other.size, other.pattern):
@@ -140,27 +160,53 @@ class _Look:
         return same_scene(register(self.planes, other.planes, LARGEST_SHIFT_PX / self.block_px))
 
 
-def _bursts(photos: Iterable[Photo]) -> list[Scene]:
+@dataclass(eq=False)
+class _Burst:
+    """Shots of one camera that follow each other; `copies` are exposures that are there already, in another file."""
+
+    shots: list[_Shot]
+    levels: Levels
+    first: _Look | None = None  # what the first one shows, once somebody asked
+    checksums: set[int] = field(default_factory=set)
+    copies: list[_Shot] = field(default_factory=list)
+
+    def take(self, shot: _Shot) -> "_Burst | None":
+        """Take the next shot of this camera, or give the burst that it begins."""
+        if not shot.may_follow(self.shots[-1]):
+            return _Burst([shot], self.levels)
+        if self.first is None:
+            self.first = _Look.at(self.shots[0].photo, self.levels)
+            self.checksums = {self.first.checksum} if self.first else set()
+        look = _Look.at(shot.photo, self.levels) if self.first else None
+        if look and look.checksum in self.checksums:
+            self.copies.append(shot)
+            return None
+        if not (self.first and look and self.first.shows(look)):
+            return _Burst([shot], self.levels, look, {look.checksum} if look else set())
+        self.shots.append(shot)
+        self.checksums.add(look.checksum)
+        return None
+
+    def scenes(self) -> list[Scene]:
+        """The burst, and each copy as a photo of its own."""
+        return [_scene(self.shots), *(_scene([copy]) for copy in self.copies)]
+
+
+def _bursts(photos: Iterable[Photo], levels: Levels) -> list[Scene]:
     """The bursts among the photos of one folder; each other photo alone."""
     shots = sorted(
         (_Shot.of(photo) for photo in photos),
         key=lambda shot: (shot.began_s is None, shot.began_s or 0.0, shot.photo.path.name),
     )
-    scenes: list[Scene] = []
-    burst: list[_Shot] = []
-    first: _Look | None = None  # what the first of the burst shows, once somebody asked
+    bursts: list[_Burst] = []
+    latest: dict[tuple[str | None, str | None], _Burst] = {}
     for shot in shots:
-        look = None
-        if burst and shot.may_follow(burst[-1]):
-            first = first or _Look.at(burst[0].photo)
-            look = _Look.at(shot.photo) if first else None
-            if first and look and first.shows(look):
-                burst.append(shot)
-                continue
-        if burst:
-            scenes.append(_scene(burst))
-        burst, first = [shot], look
-    return [*scenes, _scene(burst)] if burst else scenes
+        last = latest.get(shot.camera)
+        begun = last.take(shot) if last else _Burst([shot], levels)
+        if begun:
+            bursts.append(begun)
+            latest[shot.camera] = begun
+    return [scene for burst in bursts for scene in burst.scenes()]
 
 
 def _scene(burst: list[_Shot]) -> Scene:
