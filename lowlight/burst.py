@@ -6,14 +6,15 @@ where something moved. Only the mosaics are kept; light is brought to the refere
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lowlight.core.errors import UsageError
 from lowlight.core.photo import RawFrame
-from lowlight.ops.agreement import agreement, agreement_pixels
+from lowlight.ops.agreement import AGREEMENT_BLOCK, agreement, agreement_pixels
 from lowlight.ops.exposure import METER_BAND, METER_BLOCK_PX, amplify, block_means, choose_ratio
 from lowlight.ops.noise_level import noise_points
 from lowlight.ops.registration import (
@@ -22,7 +23,7 @@ from lowlight.ops.registration import (
     register,
 )
 from lowlight.ops.resampling import margin_px, resample, shifted
-from lowlight.raw.bayer import pack, packed_size
+from lowlight.raw.bayer import in_blocks, pack, packed_size
 
 MIN_CORRELATION = 0.5  # of block means, for two frames with a clear peak to show one scene
 SURE_CORRELATION = 0.9  # for two frames without one, such as those out of focus
@@ -64,6 +65,12 @@ class Burst:
         """A scene of one frame."""
         return cls((AlignedFrame(frame),))
 
+    def in_blocks(self) -> "Burst":
+        """The scene for pictures of one pixel for each 2x2 block, see `lowlight.raw.bayer.in_blocks`."""
+        frames = tuple(replace(each, frame=in_blocks(each.frame)) for each in self.frames)
+        changed = any(new.frame is not old.frame for new, old in zip(frames, self.frames, strict=True))
+        return Burst(frames, self.notes) if changed else self
+
     @property
     def reference(self) -> RawFrame:
         """The frame whose grid, brightness, balance and metadata the picture has."""
@@ -103,10 +110,6 @@ class Burst:
             return reference
         planes, trust = self._light(index, start, stop)
         return torch.lerp(reference, planes.clamp_(min=0), trust)
-
-    def meter(self) -> float:
-        """The automatic ratio of the reference's light, taken from all frames."""
-        return choose_ratio(self.average(clip=False))
 
     def _light(self, index: int, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Signed planes of a frame on the reference's grid, and how far to trust each value; above 0 in the first."""
@@ -163,7 +166,7 @@ def align(frames: Sequence[RawFrame]) -> Burst:
         trust = agreement(bright, _moved(planes, shift))
         aligned.append(AlignedFrame(other, gain, shift, variance, trust))
         moved = f"{name} lies {2 * shift[0]:+.1f} down, {2 * shift[1]:+.1f} right (sensor pixels)"
-        share = 1 - float(trust.mean())
+        share = _moved_share(trust, shift, reference)
         moved += f", {100 * share:.0f} % of it moved" if share >= 0.02 else ""
         moved += f", {math.log2(gain):+.2f} stops" if abs(math.log2(gain)) >= 0.01 else ""
         notes.append(moved + (f"; {doubt}." if doubt else "."))
@@ -261,6 +264,16 @@ def _settled(reference: Tensor, planes: Tensor, shift: tuple[float, float]) -> t
 
 def _moved(planes: Tensor, shift: tuple[float, float]) -> Tensor:
     return planes if shift == (0.0, 0.0) else shifted(planes, shift)
+
+
+def _moved_share(trust: Tensor, shift: tuple[float, float], reference: RawFrame) -> float:
+    """How much of what both frames show is not to be trusted; a block beside the border has vouched for those on it."""
+    size = packed_size(reference.size, reference.pattern)
+    inside = _inside(shift, 0, size[0], size)[None, None]
+    block = AGREEMENT_BLOCK
+    around = F.avg_pool2d(inside, 3 * block, block, block, count_include_pad=False)[0, 0]
+    shared = trust[: around.shape[0], : around.shape[1]][around == 1]
+    return 1 - float(shared.mean()) if len(shared) else 0.0
 
 
 def _moved_rows(frame: RawFrame, shift: tuple[float, float], start: int, stop: int) -> Tensor:

@@ -58,6 +58,7 @@ class DeviceRestorer(Restorer):
 
     def upload(self, scene: Burst) -> Burst:
         """Send the mosaic of a scene of one frame ahead; frames of others are averaged before they are sent."""
+        scene = self.seen(scene)
         try:
             return upload(scene, self.device, self._up)
         except torch.OutOfMemoryError:

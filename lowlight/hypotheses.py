@@ -51,7 +51,7 @@ class Hypotheses:
         keep_linear: bool = False,
         between: Callable[[], None] | None = None,
     ) -> None:
-        self.burst = scene if isinstance(scene, Burst) else Burst.single(scene)
+        self.burst = restorer.seen(scene)
         options = replace(restorer.options, merge="feather", ensemble=1, detail=False)
         self.restorer = type(restorer)(restorer.model, options, restorer.device)
         self.ratio, self.temperature = ratio, temperature

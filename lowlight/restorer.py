@@ -15,7 +15,7 @@ import torch
 from lowlight.burst import Burst
 from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.errors import UsageError
-from lowlight.core.photo import LinearImage, RawFrame
+from lowlight.core.photo import RGGB, LinearImage, RawFrame
 from lowlight.core.restoration import HierarchicalModel, ModelTraits, Noise, RestorationModel
 from lowlight.core.threads import at_once, spans
 from lowlight.detail import add_detail, grown
@@ -128,7 +128,7 @@ class Restorer:
 
     def grid(self, frame: RawFrame, *, further: bool = False) -> TileGrid:
         """Where the tiles of a frame lie, or those of a `further` view of an ensemble."""
-        size = packed_size(frame.size, frame.pattern)
+        size = packed_size(frame.size, frame.pattern if self.traits.upscale == 2 else RGGB)
         rule = sparse(self.traits.tile) if further else self.rule
         return TileGrid.cover(*size, self.traits.tile, rule, self.traits.latent_stride)
 
@@ -141,6 +141,11 @@ class Restorer:
         if not self.traits.latents:
             raise UsageError("this network has no latents, so there is nothing to draw samples of; use other weights")
         return noise_fields(self.traits, self.grid(frame).padded, generator, temperature)
+
+    def seen(self, scene: RawFrame | Burst) -> Burst:
+        """A scene as this network packs it: at packed size a pixel is a 2x2 block of the mosaic, at full size not."""
+        burst = scene if isinstance(scene, Burst) else Burst.single(scene)
+        return burst if self.traits.upscale == 2 else burst.in_blocks()
 
     def upload(self, scene: Burst) -> Burst:
         """Bring a scene to where it is computed, which may be done ahead and by another thread; here it stays."""
@@ -172,7 +177,7 @@ class Restorer:
         `detail` is brought back where that is asked for or recommended, see `lowlight.detail`. Raises
         `OutputError` where the result is not finite, `MemoryError` where not even one tile fits.
         """
-        burst = scene if isinstance(scene, Burst) else Burst.single(scene)
+        burst = self.seen(scene)
         frame = burst.reference
         window = window or (0, 0, frame.size[1], frame.size[0])
         detail = self.detail and noise is None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lowlight.core.photo import BGGR, GBRG, GRBG, RGGB, CfaPattern, PerColour, RawFrame
 from lowlight.raw.bayer import (
-    level_tensors,
+    in_blocks,
     normalise,
     origin_padding,
     pack,
@@ -49,6 +49,20 @@ def test_the_origin_becomes_red(name: str) -> None:
     pattern = PATTERNS[name]
     assert origin_padding(pattern) == PADDING[name]
     assert plane_offsets(pattern) == ((0, 0), (0, 1), (1, 1), (1, 0))
+
+
+@given(sizes, sizes, patterns)
+def test_in_blocks_a_packed_pixel_is_a_block_of_the_mosaic(height: int, width: int, pattern: CfaPattern) -> None:
+    values = distinct((height, width))
+    changed = in_blocks(frame(values, pattern))
+    assert origin_padding(changed.pattern) == (0, 0) and changed.size == (height, width)
+    planes = pack(changed).numpy()
+    assert planes.shape == (4, (height + 1) // 2, (width + 1) // 2)
+    for row in range(height // 2):  # whole blocks
+        for col in range(width // 2):
+            block = values[2 * row : 2 * row + 2, 2 * col : 2 * col + 2]
+            told = dict(zip(np.array(pattern).ravel(), block.ravel(), strict=True))
+            assert [told[colour] for colour in range(4)] == planes[:, row, col].tolist()
 
 
 def test_greens_the_other_way_round_keep_their_index() -> None:
@@ -129,7 +143,7 @@ def test_tensors_and_frames_are_packed_alike(clip: bool) -> None:
     mosaic = rng.integers(400, 16384, (12, 16))
     photo = frame(mosaic, RGGB, (512, 510, 514, 512), (16383, 16383, 16000, 16383))
     split = pack_mosaic(torch.from_numpy(mosaic.astype(np.float32)), plane_offsets(RGGB))
-    levels = level_tensors(photo.black, photo.white)
+    levels = torch.tensor(photo.black), torch.tensor(photo.white)
     one = normalise(split, *levels, clip=clip)
     torch.testing.assert_close(one, pack(photo, clip=clip), rtol=1e-6, atol=1e-7)
     assert one.min() == 0 if clip else one.min() < 0

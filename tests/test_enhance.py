@@ -171,6 +171,24 @@ def test_no_other_photo_and_no_folder_is_replaced_by_a_result(
         assert row["status"] == "failed" and "is a folder" in row["error"]
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".jxl"])
+def test_the_picture_that_a_camera_wrote_beside_a_photo_is_no_result(
+    dark_dng: Path, tiny_weights: Path, tmp_path: Path, suffix: str
+) -> None:
+    photo, beside = tmp_path / "a.dng", tmp_path / f"a{suffix}"
+    shutil.copy(dark_dng, photo)
+    Image.new("RGB", (8, 8)).save(beside, "PNG" if suffix == ".jxl" else None)
+    before = beside.read_bytes()
+    for overwrite in (False, True):
+        (row,) = run([photo], tmp_path, tiny_weights, suffix=suffix, overwrite=overwrite)
+        assert row["status"] == "failed" and "beside the photo" in row["error"]
+    assert beside.read_bytes() == before
+    beside.unlink()
+    expected = (("done", False), ("skipped", False), ("done", True))
+    for status, overwrite in expected:  # its own result is known again
+        assert statuses(run([photo], tmp_path, tiny_weights, suffix=suffix, overwrite=overwrite)) == [status]
+
+
 def test_a_tree_is_mirrored_into_a_folder_inside_it_and_done_once(tiny_weights: Path, tmp_path: Path) -> None:
     for name in ("a.dng", "x/b.DNG", "x/b.nef.dng"):
         write_dng(tmp_path / name)

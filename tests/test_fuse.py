@@ -28,6 +28,7 @@ from lowlight.workflows.enhancing import enhancer as module
 from lowlight.workflows.enhancing.enhance import enhance_files
 from lowlight.workflows.enhancing.inputs import find_photos
 from lowlight.workflows.enhancing.options import EnhanceOptions
+from lowlight.workflows.enhancing.photo_steps import meter, meter_scene
 from lowlight.workflows.enhancing.scenes import find_scenes
 
 SIZE = (260, 320)
@@ -76,7 +77,7 @@ def plain(scene: RawFrame | Burst, ratio: float = RATIO) -> np.ndarray:
 
 def test_one_frame_goes_the_way_it_always_went(tiny: nn.Module, noisy: list[RawFrame]) -> None:
     single = align(noisy[:1])
-    assert single.notes == () and single.meter() == choose_ratio(pack(noisy[0], clip=False))
+    assert single.notes == () and meter_scene(single) == choose_ratio(pack(noisy[0], clip=False))
     restorer = Restorer(tiny, replace(FP32, strength=0.5), "cpu")
     np.testing.assert_array_equal(restorer.photo(noisy[0], RATIO).pixels, restorer.photo(single, RATIO).pixels)
     grid = TileGrid.cover(130, 160, 64, GridRule(stride=40))
@@ -150,7 +151,7 @@ def test_frames_of_other_exposures_come_to_one_level(noisy: list[RawFrame]) -> N
     assert long == pytest.approx(one / 16, rel=0.5) and two == pytest.approx(one / 4, rel=0.2)
     truth = plain(finer(clean))
     assert psnr(plain(burst), truth) > psnr(plain(align(noisy)), truth) + 3
-    assert burst.meter() == pytest.approx(choose_ratio(pack(noisy[0], clip=False)), rel=0.02)
+    assert meter_scene(burst) == pytest.approx(choose_ratio(pack(noisy[0], clip=False)), rel=0.02)
 
 
 @pytest.mark.parametrize("told", [{"exposure_s": None, "iso": None}, {"exposure_s": 30.0}])
@@ -309,7 +310,7 @@ def test_more_frames_than_a_network_was_made_for_are_named(
 @pytest.mark.shared
 def test_the_shipped_weights_make_more_of_a_real_burst(shared_data: Path) -> None:
     frames, mean = real_burst(shared_data)
-    ratio = Burst.single(mean).meter()
+    ratio = meter(mean)
     whole = Restorer(load_weights(find_weights(None))[0], replace(PLAIN, ensemble=1), "cpu")
     truth = whole.photo(mean, ratio).pixels
     restorers = [Restorer(load_weights(find_weights(name))[0]) for name in (None, BURST_WEIGHTS)]
@@ -324,7 +325,7 @@ def test_the_shipped_weights_make_more_of_a_real_burst(shared_data: Path) -> Non
 @pytest.mark.shared
 def test_each_frame_of_a_real_burst_helps(shared_data: Path) -> None:
     frames, mean = real_burst(shared_data)
-    ratio = Burst.single(mean).meter()
+    ratio = meter(mean)
     truth = plain(mean, ratio)
     scores = [psnr(plain(align(frames[:count]), ratio), truth) for count in (1, 2, 3, 4)]
     assert sorted(scores) == scores and scores[3] - scores[0] > 5

@@ -17,6 +17,7 @@ from lowlight.raw.exif import read_metadata, tiff_tags
 from lowlight.raw.read import read_raw
 from lowlight.workflows.enhancing.inputs import Photo, find_photos
 from lowlight.workflows.enhancing.outputs import check_writable, plan_outputs, remove_leftovers
+from lowlight.workflows.enhancing.samples import SampleOptions
 from lowlight.writers import write_picture
 
 
@@ -230,6 +231,12 @@ def test_leftovers_of_dead_runs_are_removed_others_stay(tmp_path: Path) -> None:
         sleeper.wait()
     assert not any(path.exists() for path in gone)
     assert all(path.exists() for path in stay)
+
+
+def test_what_an_output_has_beside_it_is_no_place_for_another(tmp_path: Path) -> None:
+    photos = [Photo(tmp_path / name, Path(name)) for name in ("a.dng", "a.sample-01.dng", "a.spread.dng", "b.dng")]
+    planned = plan_outputs(photos, tmp_path / "out", ".png", (), SampleOptions(2).paths)
+    assert [path.name for path in planned] == ["a.png", "a.sample-01-2.png", "a.spread-2.png", "b.png"]
 
 
 def test_ten_thousand_photos_are_planned_quickly(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from lowlight.data.noise import (
     Sensor,
     draw_sensor,
     expose,
+    expose_again,
     log_uniform,
     tukey_lambda,
 )
@@ -110,6 +111,23 @@ def test_black_errors_have_the_spread_and_mean_of_the_configuration() -> None:
 def test_sensitivity_varies_from_pixel_to_pixel() -> None:
     dn = reading(0.5, sensor(gain=1e-3), NoiseConfig(prnu=0.01))
     assert dn.std() / dn.mean() == pytest.approx(0.01, rel=0.02)
+
+
+def test_sensors_of_a_batch_have_nothing_in_common() -> None:
+    config, clean = NoiseConfig(prnu=0.05), torch.full((2, 256, 256), 0.5)
+    _, pattern = expose_again(clean, sensor(2), config, generator(), None)
+    first, second = (pattern.sensitivity - 1).flatten(1)
+    assert abs(float(torch.corrcoef(torch.stack((first, second)))[0, 1])) < 0.02
+
+
+def test_hot_pixels_owe_nothing_to_the_noise_of_the_first_frame() -> None:
+    clean, noisy = torch.zeros(1, 512, 512), sensor(read=4.0, hot_share=0.2)
+    dn, pattern = expose_again(clean, noisy, CLEAN, generator(), None)
+    hot = pattern.hot_dn > 0
+    assert float(hot.double().mean()) == pytest.approx(0.2, rel=0.05)
+    assert pattern.hot_dn.max() <= 60 * 4 and float(pattern.hot_dn[hot].mean()) == pytest.approx(30 * 4, rel=0.05)
+    noise = dn - BLACK_DN - pattern.hot_dn
+    assert abs(float(torch.corrcoef(torch.stack((noise[hot], pattern.hot_dn[hot])))[0, 1])) < 0.02
 
 
 def test_hot_pixels_are_as_many_as_stated_and_only_brighter() -> None:

@@ -225,7 +225,7 @@ def test_gray_targets_are_the_luma_of_the_main_task(caches: dict[str, Path]) -> 
 def test_dark_srgb_is_what_libraw_renders(
     tree: Path, name: str, ratio: float, how: Literal["linear", "encoded"]
 ) -> None:
-    stored, frame = decode_frame(tree / name)
+    stored, frame = decode_frame(tree / name, "half")
     packed = torch.from_numpy(stored.astype(np.float32) / SCALE).movedim(-1, 0)[None]
     assert frame.camera_to_srgb is not None
     matrix = torch.from_numpy(frame.camera_to_srgb)[None]

@@ -124,9 +124,7 @@ def enhance(
             samples=SampleOptions(samples, temperature, seed),
             writer=WriterOptions(bits=bits, quality=quality, compression=compression),
         )
-        scenes = find_scenes(
-            find_photos(names, recursive=recursive), fuse=fuse, group=group, levels=(black, white)
-        )
+        scenes = find_scenes(find_photos(names, recursive=recursive), fuse=fuse, group=group, levels=(black, white))
         total = options.shard.size(len(scenes)) if options.shard else len(scenes)
         with Report(total, as_json=as_json) as report:
             _run(scenes, options, report, lambda: bool(stop), ray, profile)

@@ -11,7 +11,7 @@ from lowlight.core.photo import RGGB, RawFrame
 from lowlight.data.pairs import PairRow, fit_truth, ratio_from_exposures, read_truth
 from lowlight.data.pictures import READERS
 from lowlight.ops.resize import mean_of_blocks
-from lowlight.raw.bayer import origin_padding, pack, packed_size, plane_offsets
+from lowlight.raw.bayer import in_blocks, origin_padding, pack, packed_size, plane_offsets
 
 SCALE = 65535  # of the fixed point: the value of white
 
@@ -39,12 +39,14 @@ def unpack(stored: Pixels) -> Pixels:
     return mosaic
 
 
-def decode_frame(path: Path, levels: tuple[float, float] | None = None) -> tuple[Pixels, RawFrame]:
-    """Read a dark RAW and pack it in fixed point; `levels` are pinned black and white in DN."""
+def decode_frame(path: Path, size: TruthSize, levels: tuple[float, float] | None = None) -> tuple[Pixels, RawFrame]:
+    """Read a dark RAW and pack it in fixed point, to lie on truths of a size; `levels` are black and white in DN."""
     from lowlight.raw.read import read_raw
 
     black, white = levels or (None, None)
     frame = read_raw(path, black=black, white=white)
+    if size == "half":
+        frame = in_blocks(frame)
     return quantise(pack(frame).numpy()), frame
 
 

@@ -117,7 +117,7 @@ def tukey_lambda(uniforms: Tensor, shape: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class FixedPattern:
-    """What a sensor does alike in every frame: sensitivity `[H, W]`, and DN that hot pixels add, `[B, H, W]`."""
+    """What a sensor does alike in every frame: sensitivity, and DN that hot pixels add, both `[B, H, W]`."""
 
     sensitivity: Tensor
     hot_dn: Tensor
@@ -144,7 +144,7 @@ def expose_again(
 
     batch, height, width = clean.shape
     device = generator.device
-    sensitivity = pattern.sensitivity if pattern else 1 + config.prnu * normal((height, width), generator)
+    sensitivity = pattern.sensitivity if pattern else 1 + config.prnu * normal((batch, height, width), generator)
     electrons = (clean * sensitivity).clamp_(min=0) * (SPAN_DN / item(sensor.gain))
     signal = torch.poisson(electrons, generator=generator) * item(sensor.gain)
     uniforms = torch.rand(clean.shape, generator=generator, device=device).clamp_(1e-6, 1 - 1e-6)
@@ -152,8 +152,9 @@ def expose_again(
     signal += normal((batch, height, 1), generator) * item(sensor.row * sensor.read)
     signal += _mosaic_of(sensor.black_error, height, width)
     if pattern is None:
-        hot = torch.rand(clean.shape, generator=generator, device=device) < item(sensor.hot_share)
-        pattern = FixedPattern(sensitivity, hot * item(sensor.read) * 60 * uniforms)
+        chance = torch.rand(clean.shape, generator=generator, device=device) / item(sensor.hot_share).clamp(min=1e-12)
+        # Where it falls below 1 it is again a uniform number.
+        pattern = FixedPattern(sensitivity, torch.where(chance < 1, 60 * item(sensor.read) * chance, 0.0))
     signal += pattern.hot_dn
     step = item(sensor.step)
     return (((signal + BLACK_DN) / step).round_() * step).clamp_(0, WHITE_DN), pattern

@@ -86,6 +86,6 @@ class MemoryPairs:
     def _decoded(self, index: int) -> tuple[Pixels, FrameRecord]:
         path = self.rows[index].dark
         if path not in self._frames:
-            stored, frame = decode_frame(path)
+            stored, frame = decode_frame(path, self.truth_size)
             self._frames[path] = (stored, frame_record("", "", stored, frame, source_file(path, path.name)))
         return self._frames[path]

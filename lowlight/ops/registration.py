@@ -15,8 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lowlight.ops.agreement import agreement as agreement
-from lowlight.ops.agreement import agreement_pixels as agreement_pixels
 from lowlight.ops.color import encode
 from lowlight.ops.exposure import block_means
 from lowlight.ops.resampling import resample

@@ -1,15 +1,18 @@
 """Packing a Bayer mosaic into four planes, for every CFA phase and any size.
 
 The packed origin is always a red pixel. Where the mosaic starts with another colour, one row or column is mirrored in
-front of it (mirroring about a pixel keeps the colours in step), and the finished picture is cropped back.
+front of it (mirroring about a pixel keeps the colours in step), and the finished picture is cropped back. Pictures of
+one pixel for each 2x2 block would so be half a block out of place: for them a frame is brought to RGGB block by block.
 """
+
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lowlight.core.photo import CfaPattern, PerColour, RawFrame
+from lowlight.core.photo import RGGB, CfaPattern, RawFrame
 
 
 def origin_padding(pattern: CfaPattern) -> tuple[int, int]:
@@ -31,6 +34,30 @@ def plane_offsets(pattern: CfaPattern) -> tuple[tuple[int, int], ...]:
     """Row and column of each colour index inside the red-origin 2x2 block."""
     top, left = origin_padding(pattern)
     where = {pattern[(row + top) % 2][(col + left) % 2]: (row, col) for row in (0, 1) for col in (0, 1)}
+    return tuple(where[colour] for colour in range(4))
+
+
+def in_blocks(frame: RawFrame) -> RawFrame:
+    """The frame with red at its origin: in each 2x2 block from the upper left corner the colours change places.
+
+    So a packed pixel is one block of the mosaic, as one of a half-size picture is (LibRaw's too). A block that an odd
+    size cuts through is mirrored before.
+    """
+    if origin_padding(frame.pattern) == (0, 0):
+        return frame
+    height, width = frame.size
+    mosaic = frame.mosaic
+    if height % 2 or width % 2:
+        mosaic = _mirrored(mosaic, (0, height % 2), (0, width % 2))
+    changed = np.empty_like(mosaic)
+    for (row, col), (old_row, old_col) in zip(_places(RGGB), _places(frame.pattern), strict=True):
+        changed[row::2, col::2] = mosaic[old_row::2, old_col::2]
+    return replace(frame, mosaic=np.ascontiguousarray(changed[:height, :width]), pattern=RGGB)
+
+
+def _places(pattern: CfaPattern) -> tuple[tuple[int, int], ...]:
+    """Row and column of each colour index in the pattern itself."""
+    where = {pattern[row][col]: (row, col) for row in (0, 1) for col in (0, 1)}
     return tuple(where[colour] for colour in range(4))
 
 
@@ -99,8 +126,3 @@ def _mirrored(inner: npt.NDArray[np.uint16], rows: tuple[int, int], cols: tuple[
         if after:
             lines[-1] = lines[-3]
     return whole
-
-
-def level_tensors(black: PerColour, white: PerColour) -> tuple[Tensor, Tensor]:
-    """Levels as float32 tensors `[4]`."""
-    return torch.tensor(black), torch.tensor(white)

@@ -25,7 +25,7 @@ from lowlight.raw.sniff import HEAD_BYTES, raw_container
 log = logging.getLogger(__name__)
 
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
-PHOTOMETRIC, DNG_VERSION = 262, 50706
+PHOTOMETRIC, ORIENTATION, SUB_IFDS, DNG_VERSION = 262, 274, 330, 50706
 _CANON_UUID = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _MAX_BLOB_BYTES = 64 << 20  # larger than any metadata block; a broken length must not fill the memory
 _WARNING_FILTERS = threading.Lock()
@@ -53,6 +53,19 @@ def tiff_tags(path: Path) -> dict[int, Any]:
     except Exception as problem:  # as above
         log.debug("first directory of %s cannot be read: %s", path, problem)
         return {}
+
+
+def read_directories(path: Path) -> list[dict[int, Any]]:
+    """Read the first directory of a TIFF-like file and those it names as its parts (SubIFDs). Never raises."""
+    try:
+        with _quiet(), _open(path) as file:
+            first = _tiff(file)
+            parts = first.get(SUB_IFDS, ())
+            offsets = parts if isinstance(parts, tuple) else (parts,)
+            return [dict(first), *(dict(_directory(file, str(first.endian), offset)) for offset in offsets)]
+    except Exception as problem:  # as above
+        log.debug("directories of %s cannot be read: %s", path, problem)
+        return []
 
 
 def _open(path: Path) -> BinaryIO:
@@ -116,9 +129,14 @@ def _tiff(file: BinaryIO) -> Image.Exif:
     """Read the directories of a TIFF-like file; ORF and RW2 differ from TIFF in their magic number only."""
     file.seek(0)
     head = file.read(8)
+    order = "<" if head[:2] == b"II" else ">"
+    return _directory(file, order, struct.unpack(order + "I", head[4:8])[0])
+
+
+def _directory(file: BinaryIO, order: str, offset: int) -> Image.Exif:
     exif = Image.Exif()
-    exif.endian = "<" if head[:2] == b"II" else ">"
-    exif.load_from_fp(file, struct.unpack(exif.endian + "I", head[4:8])[0])
+    exif.endian = order
+    exif.load_from_fp(file, offset)
     return exif
 
 

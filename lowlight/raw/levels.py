@@ -66,17 +66,6 @@ def darkest_areas(plane: Mosaic) -> Floor:
     return Floor(level, sigma, float(np.percentile(medians, _DARKEST_PERCENT / 10, method="lower")))
 
 
-def estimate_black(mosaic: Mosaic, pattern: CfaPattern) -> PerColour:
-    """Estimate the level of the darkest areas per colour, in DN, whether or not it is a black level.
-
-    Dead pixels do not count; if a real share of the pixels lies well below the darkest blocks, the level
-    follows them down. Colours differ by no more than the noise allows: light differs between colours, a
-    pedestal does not.
-    """
-    cut = planes(mosaic, pattern)
-    return _common_black(cut, [darkest_areas(plane) for plane in cut])
-
-
 def find_pedestal(mosaic: Mosaic, pattern: CfaPattern, white: float) -> PerColour | None:
     """Find the black level of a frame whose file says 0, or None where nothing shows that it is not 0.
 

@@ -8,6 +8,7 @@ redirected for one thread only.
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ import rawpy
 from lowlight.core.errors import UnsupportedRawError, UsageError
 from lowlight.core.photo import CfaPattern, Metadata, PerColour, RawFrame
 from lowlight.raw.balance import camera_to_srgb, choose_balance, daylight_gains, gains
-from lowlight.raw.exif import DNG_VERSION, PHOTOMETRIC, read_metadata, tiff_tags
+from lowlight.raw.dng_levels import dng_black
+from lowlight.raw.exif import DNG_VERSION, ORIENTATION, PHOTOMETRIC, read_metadata, tiff_tags
 from lowlight.raw.levels import (
     LEVEL_PRESETS,
     Mosaic,
@@ -39,12 +41,15 @@ _BAYER_COLOURS = "RGBG"
 _ORIENTATION = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7, 90: 6, 180: 3, 270: 8}
 
 
+Corner = tuple[tuple[int, int], tuple[int, int]]  # colour indices of a 2x2 block
+
+
 @dataclass(frozen=True, eq=False)
 class _Decoded:
     """What LibRaw said, copied, not judged."""
 
     mosaic: Mosaic
-    colours: tuple[tuple[int, int], tuple[int, int]]  # colour indices at the visible corner
+    colours: Corner  # at the visible corner
     black: tuple[float, ...]
     white: float
     white_per_colour: tuple[float, ...] | None
@@ -118,7 +123,7 @@ def read_raw(path: Path, *, black: float | None = None, white: float | None = No
     )
 
 
-def bayer_pattern(colours: tuple[tuple[int, int], tuple[int, int]]) -> CfaPattern | None:
+def bayer_pattern(colours: Corner) -> CfaPattern | None:
     """Check 2x2 colour indices: a Bayer pattern has 0, 1, 2, 3 once each, greens on a diagonal; else None.
 
     Where both greens have index 1, the first in reading order of a block that begins with red stays 1 and the second,
@@ -145,10 +150,12 @@ def _check_levels(black: float | None, white: float | None) -> None:
         raise UsageError(f"The black level {black:g} must lie below the white level {white:g}.")
 
 
-def _copy(raw: Any, path: Path, container: str | None) -> _Decoded:
-    """Refuse what is not a Bayer mosaic, copy the rest."""
+def check_mosaic(raw: Any, path: Path, container: str | None, tags: dict[int, Any]) -> Corner:
+    """Refuse what is not a Bayer mosaic; give the colour indices at the visible corner.
+
+    `tags` are those of the first directory, of a file that has some.
+    """
     name = path.name
-    tags = tiff_tags(path) if container == "TIFF" else {}
     raw_pattern = raw.raw_pattern
     if raw.raw_type != rawpy.RawType.Flat or raw_pattern is None:
         raise UnsupportedRawError(three_values(name, container, DNG_VERSION in tags))
@@ -180,25 +187,40 @@ def _copy(raw: Any, path: Path, container: str | None) -> _Decoded:
     if tags and is_tiff_picture(tags, sizes.raw_width, sizes.raw_height):
         kind = TIFF_PICTURE_KINDS[tags[PHOTOMETRIC]]
         raise UnsupportedRawError(f"{name} is a TIFF picture ({kind}): it is already developed, not RAW sensor data.")
+    return _as_pattern(colours)
+
+
+def _copy(raw: Any, path: Path, container: str | None) -> _Decoded:
+    """Refuse what is not a Bayer mosaic, copy the rest."""
+    tags = tiff_tags(path) if container == "TIFF" else {}
+    colours, sizes = check_mosaic(raw, path, container, tags), raw.sizes
     mosaic = np.array(raw.raw_image_visible, dtype=np.uint16, order="C", copy=True)
+    exact = dng_black(path, (sizes.top_margin, sizes.left_margin)) if DNG_VERSION in tags else None
     per_colour = raw.camera_white_level_per_channel
     return _Decoded(
         mosaic=mosaic,
-        colours=_as_pattern(colours),
-        black=tuple(raw.black_level_per_channel),
+        colours=colours,
+        black=tuple(raw.black_level_per_channel) if exact is None else _by_index(exact, colours),
         white=float(raw.white_level or 0),
         white_per_colour=tuple(per_colour) if per_colour is not None else None,
         camera_wb=tuple(raw.camera_whitebalance),
         daylight_wb=tuple(raw.daylight_whitebalance),
         color_matrix=np.array(raw.color_matrix, dtype=np.float64, copy=True),
         rgb_xyz_matrix=np.array(raw.rgb_xyz_matrix, dtype=np.float64, copy=True),
-        flip=int(sizes.flip),
+        # A tag that makes no sense is no turn; LibRaw takes its last bits.
+        flip=int(sizes.flip) if tags.get(ORIENTATION, 1) in range(1, 9) else 0,
         pixel_aspect=float(sizes.pixel_aspect) or 1.0,
         metadata=_metadata(raw, path),
     )
 
 
-def _as_pattern(colours: npt.NDArray[np.uint8]) -> tuple[tuple[int, int], tuple[int, int]]:
+def _by_index(of_block: npt.NDArray[np.float64], colours: Corner) -> tuple[float, ...]:
+    """Values of the places of a block by colour index, 0 for one that is not there."""
+    places = [of_block[np.array(colours) == index] for index in range(4)]
+    return tuple(float(found.mean()) if len(found) else 0.0 for found in places)
+
+
+def _as_pattern(colours: npt.NDArray[np.uint8]) -> Corner:
     (a, b), (c, d) = colours.tolist()
     return (a, b), (c, d)
 
@@ -249,7 +271,12 @@ def _white(
 def _metadata(raw: Any, path: Path) -> Metadata:
     """LibRaw's exposure data, which know the makers' habits, completed by what the file's own tags say."""
     tagged = read_metadata(path)
-    other, lens = raw.other, raw.lens
+    with suppress(ValueError, OverflowError, OSError):  # a year that no calendar has
+        return _completed(tagged, raw.other, raw.lens)
+    return tagged
+
+
+def _completed(tagged: Metadata, other: Any, lens: Any) -> Metadata:
     stamp = other.timestamp
     taken_at, iso = tagged.taken_at, _known(other.iso_speed)
     if taken_at is None and stamp is not None and stamp.year > 1970:

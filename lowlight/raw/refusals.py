@@ -3,11 +3,12 @@
 Every sentence starts with the file's name, says what was found and what to take instead.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
 from lowlight.core.errors import BrokenFileError, LowlightError, UnsupportedRawError
-from lowlight.raw.exif import DNG_VERSION, PHOTOMETRIC, tiff_tags
+from lowlight.raw.exif import DNG_VERSION, PHOTOMETRIC, SUB_IFDS, tiff_tags
 from lowlight.raw.sniff import (
     HEAD_BYTES,
     TIFF_PICTURE_KINDS,
@@ -16,15 +17,13 @@ from lowlight.raw.sniff import (
     raw_container,
 )
 
-_SUB_IFDS = 330
-
 
 def check_file(path: Path) -> str | None:
     """Refuse what need not be shown to LibRaw; return the container of what may be RAW, where it is known."""
     name = path.name or str(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UnsupportedRawError(f"{name} is a folder; name the RAW files in it.")
-    if path.exists() and not path.is_file():  # which might be waited for without end
+    if os.path.exists(path) and not os.path.isfile(path):  # which might be waited for without end
         raise UnsupportedRawError(f"{name} is a pipe or a device; write what it gives to a file, and name that.")
     try:
         with path.open("rb") as file:
@@ -51,7 +50,7 @@ def not_raw(path: Path, container: str | None) -> LowlightError:
     if container is None:
         return UnsupportedRawError(f"{name} is not a RAW file that LibRaw knows; a camera's Bayer RAW is expected.")
     tags = tiff_tags(path) if container == "TIFF" else {}
-    if tags.get(PHOTOMETRIC) in TIFF_PICTURE_KINDS and DNG_VERSION not in tags and _SUB_IFDS not in tags:
+    if tags.get(PHOTOMETRIC) in TIFF_PICTURE_KINDS and DNG_VERSION not in tags and SUB_IFDS not in tags:
         kind = TIFF_PICTURE_KINDS[tags[PHOTOMETRIC]]
         return UnsupportedRawError(f"{name} is a TIFF picture ({kind}): it is already developed, not RAW sensor data.")
     if container == "TIFF" and tags:

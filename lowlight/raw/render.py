@@ -1,15 +1,16 @@
 """LibRaw's own rendering of a RAW file: what the ground truths of the See-in-the-Dark pairs are."""
 
 import math
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import rawpy
 
-from lowlight.core.errors import UnsupportedRawError
-from lowlight.raw.exif import read_metadata
+from lowlight.raw.exif import read_metadata, tiff_tags
 from lowlight.raw.libraw import open_libraw
+from lowlight.raw.read import check_mosaic
 from lowlight.raw.refusals import check_file
 
 
@@ -44,15 +45,13 @@ def visible_size(path: Path) -> tuple[int, int]:
 def _render(path: Path, *, half_size: bool) -> tuple[npt.NDArray[np.uint16], float | None]:
     container = check_file(path)
     with open_libraw(path, container) as raw:
-        pattern = raw.raw_pattern
-        if raw.raw_type != rawpy.RawType.Flat or pattern is None or pattern.shape != (2, 2):
-            raise UnsupportedRawError(
-                f"{path.name} is no Bayer RAW; a bright frame is one, or a picture rendered from it."
-            )
+        check_mosaic(raw, path, container, tiff_tags(path) if container == "TIFF" else {})
         rendered = raw.postprocess(
             use_camera_wb=True, half_size=half_size, no_auto_bright=True, output_bps=16, user_flip=0
         )
-        seconds = float(raw.other.shutter_speed)
+        seconds = 0.0
+        with suppress(ValueError, OverflowError, OSError):  # what else stands there may be a year no calendar has
+            seconds = float(raw.other.shutter_speed)
     pixels = np.asarray(rendered, dtype=np.uint16)
     if not (math.isfinite(seconds) and seconds > 0):
         return pixels, read_metadata(path).exposure_s

@@ -15,6 +15,7 @@ _RAW_ENDINGS = (
 )
 RAW_SUFFIXES = frozenset(f".{ending}" for ending in _RAW_ENDINGS.split())
 _SOFTWARE, _LINEAR_RAW = 305, 34892
+_NAME, _ABOUT_BYTES = b"lowlight ", 1 << 16
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,19 @@ def is_own_result(path: Path) -> bool:
     """Whether a file is a linear DNG of ours: enhancing a folder into itself must not take results for photos."""
     tags = tiff_tags(path)
     return tags.get(PHOTOMETRIC) == _LINEAR_RAW and str(tags.get(_SOFTWARE, "")).startswith("lowlight ")
+
+
+def names_us(path: Path) -> bool:
+    """Whether a picture says that lowlight has written it: the tags stand near its beginning, or a TIFF's at its end."""
+    try:
+        with path.open("rb") as file:
+            found = _NAME in file.read(_ABOUT_BYTES)
+            if not found:
+                file.seek(max(file.seek(0, os.SEEK_END) - _ABOUT_BYTES, 0))
+                found = _NAME in file.read()
+            return found
+    except OSError:
+        return False
 
 
 def _matching(pattern: str, recursive: bool) -> list[Photo]:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lowlight.core.errors import OutputError, UsageError
-from lowlight.workflows.enhancing.inputs import RAW_SUFFIXES, Photo, is_own_result
+from lowlight.workflows.enhancing.inputs import RAW_SUFFIXES, Photo, is_own_result, names_us
 from lowlight.writers import WRITERS, is_leftover
 
 logger = logging.getLogger(__name__)
@@ -22,13 +22,19 @@ SHORTEST_CUT_NAME = 190  # bytes: a longer name may have been cut in the tempora
 SAFE_AGE_S = 24 * 3600.0
 
 
-def plan_outputs(photos: list[Photo], out: Path, suffix: str, others: Iterable[Photo] = ()) -> list[Path]:
+def plan_outputs(
+    photos: list[Photo],
+    out: Path,
+    suffix: str,
+    others: Iterable[Photo] = (),
+    beside: Callable[[Path], Iterable[Path]] = lambda output: (),
+) -> list[Path]:
     """An output path for each photo below `out`; a single photo may name its file.
 
     Photos whose outputs would share a name (`a.nef` and `a.dng`, or `a.nef` of two folders) are told apart: first by
     keeping the RAW suffix in the name, then by the name of the folder they were found in, then by a number. Names
     that differ only in case count as the same, since many disks hold them so. The place of an input, or of `others`
-    that are read, is no place for an output.
+    that are read, is no place for an output, nor is that of a file which an output has `beside` it.
     """
     if is_file_name(out):
         if len(photos) != 1:
@@ -52,10 +58,10 @@ def plan_outputs(photos: list[Photo], out: Path, suffix: str, others: Iterable[P
     unique = []
     for name in names:
         number, candidate = 1, name
-        while _place(candidate) in taken:
+        while not taken.isdisjoint(places := {_place(path) for path in (candidate, *beside(candidate))}):
             number += 1
             candidate = name.with_name(f"{name.stem}-{number}{name.suffix}")
-        taken.add(_place(candidate))
+        taken |= places
         unique.append(candidate)
     return unique
 
@@ -98,9 +104,11 @@ def _real_folder(folder: str) -> str:
 def all_exist(outputs: Iterable[Path], inputs: Iterable[Path], *, overwrite: bool) -> bool:
     """Whether all outputs are there and may stay; `OutputError` where one cannot be written.
 
-    That is so where a photo lies or a folder, the folder above cannot be written to, or an input would be replaced.
+    That is so where a photo lies or a folder, the folder above cannot be written to, or an input would be replaced,
+    or the picture that a camera has written beside an input.
     """
-    outputs = list(outputs)
+    outputs, inputs = list(outputs), list(inputs)
+    cameras = {_real_folder(os.path.abspath(path.parent)) for path in inputs}
     there = [output for output in outputs if os.path.exists(output)]
     for path in inputs:
         if os.path.exists(path) and any(os.path.samefile(output, path) for output in there):
@@ -110,6 +118,11 @@ def all_exist(outputs: Iterable[Path], inputs: Iterable[Path], *, overwrite: boo
             raise OutputError(f"{output} is a folder; move it, or name another place")
         if output.suffix.lower() == ".dng" and not is_own_result(output):
             raise OutputError(f"{output} is no result of lowlight but a photo, and is left alone; name another place")
+        if _real_folder(os.path.abspath(output.parent)) in cameras and not names_us(output):
+            raise OutputError(
+                f"{output} lies beside the photo and is no result of lowlight, perhaps the camera's own picture, and is "
+                "left alone; name another folder"
+            )
     if len(there) == len(outputs) and not overwrite:
         return True
     check_writable(outputs[0].parent)

@@ -31,7 +31,7 @@ def plan_jobs(photos: Sequence[Photo | Scene], options: EnhanceOptions) -> list[
         raise UsageError(f"{suffix[1:]!r} is no format that can be written; there are {names}")
     writer_for(Path("x" + suffix), options.writer)
     others = [photo for scene in scenes for photo in scene.photos if photo is not scene.first]
-    outputs = plan_outputs([scene.first for scene in scenes], options.out, suffix, others)
+    outputs = plan_outputs([scene.first for scene in scenes], options.out, suffix, others, options.samples.paths)
     return [
         Job(scene, output, tuple(options.samples.paths(output))) for scene, output in zip(scenes, outputs, strict=True)
     ]

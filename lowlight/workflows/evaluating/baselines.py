@@ -12,7 +12,7 @@ from lowlight.core.photo import RawFrame
 from lowlight.ops.color import encode
 from lowlight.ops.demosaic import demosaic
 from lowlight.ops.exposure import amplify, packed_to_rgb
-from lowlight.raw.bayer import origin_padding, pack, packed_size
+from lowlight.raw.bayer import in_blocks, origin_padding, pack, packed_size
 from lowlight.raw.develop import develop
 
 Pixels = npt.NDArray[np.uint16]
@@ -29,11 +29,13 @@ def amplified(frame: RawFrame, ratio: float, *, half: bool) -> Pixels:
     Returns uint16 `[H, W, 3]` in sRGB primaries and LibRaw's curve, not turned: of the mosaic's size by bilinear
     interpolation, or with `half` one pixel for each 2x2 block.
     """
+    sizes = frame.size
+    frame = in_blocks(frame) if half else frame
     height, _ = packed_size(frame.size, frame.pattern)
     gains = torch.tensor(frame.wb_gains)
-    top, left = (0, 0) if half else origin_padding(frame.pattern)
+    top, left = origin_padding(frame.pattern)
     scale = 1 if half else 2
-    rows, cols = ((size + 1) // 2 if half else size for size in frame.size)
+    rows, cols = ((size + 1) // 2 if half else size for size in sizes)
     picture = np.empty((rows, cols, 3), dtype=np.uint16)
     for start in range(0, height, BAND_ROWS):
         stop = min(start + BAND_ROWS, height)

@@ -25,7 +25,7 @@ def tile_pictures(restorer: Restorer, pair: Pair) -> Iterator[tuple[Pixels, Pixe
     """
     traits, frame, truth = restorer.traits, pair.frame, half_truth(pair)
     grid = restorer.grid(frame)
-    source = TileSource(frame, pair.ratio, grid, traits, 1.0)
+    source = TileSource(restorer.seen(frame), pair.ratio, grid, traits, 1.0)
     runner = BatchRunner(restorer.model, restorer.device, restorer.dtype, restorer.batch, None)
     matrix = frame.camera_to_srgb if traits.output_colour == "camera" else None
     top, left = origin_padding(frame.pattern) if traits.upscale == 2 else (0, 0)

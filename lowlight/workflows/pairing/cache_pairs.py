@@ -230,7 +230,7 @@ class _Plan:
 
     def _decode_frame(self, dark: Path) -> FrameRecord:
         shown = self.shown(dark)
-        stored, frame = decode_frame(dark, LEVEL_PRESETS.get(self.options.levels))
+        stored, frame = decode_frame(dark, self.options.truth_size, LEVEL_PRESETS.get(self.options.levels))
         file = f"{FRAMES}/{_array_name(dark, shown)}"
         record = frame_record(file, self._write(file, stored), stored, frame, source_file(dark, shown))
         self.journal.note("frame", record)

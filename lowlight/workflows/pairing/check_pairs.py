@@ -23,7 +23,7 @@ from lowlight.ops.color import LUMA, apply_matrix
 from lowlight.ops.exposure import packed_to_rgb
 from lowlight.ops.registration import block_side
 from lowlight.ops.resize import mean_of_blocks
-from lowlight.raw.bayer import pack
+from lowlight.raw.bayer import in_blocks, pack
 from lowlight.raw.exif import read_metadata
 from lowlight.raw.read import read_raw
 from lowlight.writers.atomic import replacing
@@ -182,7 +182,7 @@ def _from_files(row: PairRow) -> _Loaded:
         truth = mean_of_blocks(truth)
     ratio = ratio_from_exposures(frame, bright_s, row) if row.ratio is None else row.ratio
     bright_s = bright_s or read_metadata(row.bright).exposure_s
-    return _Loaded(frame, truth, ratio, frame.metadata.exposure_s, bright_s)
+    return _Loaded(in_blocks(frame), truth, ratio, frame.metadata.exposure_s, bright_s)
 
 
 def _check(task: Task, options: CheckOptions) -> PairCheck:
