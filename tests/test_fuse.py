@@ -114,6 +114,13 @@ def test_shifted_frames_lose_little(noisy: list[RawFrame], shift: tuple[float, f
     assert moved > still - 0.5 and moved > one + 4.5
 
 
+def test_nothing_moved_where_a_far_shift_leaves_a_border() -> None:
+    size = (700, 800)
+    burst = align([frame(light(*size, step), seed) for seed, step in enumerate(((0.0, 0.0), (100.0, -120.0)))])
+    assert 2 * np.array(burst.frames[1].shift) == pytest.approx((100, -120), abs=0.5)
+    assert "moved" not in burst.notes[0]
+
+
 def test_bands_are_what_the_whole_frame_gives(noisy: list[RawFrame]) -> None:
     burst = align([noisy[0], *(frame(light(*SIZE, (3.4, -7.0)), seed) for seed in (5, 6))])
     whole, members = burst.average(), [burst.member(index, 0, 130) for index in range(3)]

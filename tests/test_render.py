@@ -8,7 +8,8 @@ import rawpy
 
 from lowlight.core.errors import BrokenFileError, LowlightError, UnsupportedRawError
 from lowlight.core.photo import BGGR, RGGB, CfaPattern
-from lowlight.raw.render import libraw_version, render_half_size
+from lowlight.raw.read import read_raw
+from lowlight.raw.render import libraw_version, render_full_size, render_half_size
 from lowlight.writers.cfa_dng import write_cfa_dng
 
 BLACK, WHITE = 512, 16383
@@ -83,3 +84,16 @@ def test_real_files(shared_data: Path) -> None:
     assert pixels.shape == (724, 1088, 3) and exposure_s == pytest.approx(5, rel=0.02)
     with pytest.raises(UnsupportedRawError, match="canon_eos_6d"):
         render_half_size(shared_data / "raw_negative" / "canon_eos_6d_linear_lossy.dng")
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    "name", ["canon_g1_cmyg_mosaic_iso200_8s.CRW", "canon_eos_6d_linear_lossy.dng", "nikon_d70s_truncated.nef"]
+)
+def test_bright_frames_are_refused_with_the_sentences_of_dark_ones(shared_data: Path, name: str) -> None:
+    said = set()
+    for read in (read_raw, render_half_size, render_full_size):
+        with pytest.raises(LowlightError) as error:
+            read(shared_data / "raw_negative" / name)
+        said.add(str(error.value))
+    assert len(said) == 1
