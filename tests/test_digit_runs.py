@@ -28,6 +28,7 @@ from lowlight.core.errors import (
 from lowlight.data.digits import read_digits
 from lowlight.models import build_model, model_config
 from lowlight.report.digit_figures import MAX_DOTS, class_scatter, image_grid
+from lowlight.workflows.evaluating import image_models
 from lowlight.workflows.evaluating.digit_figures import principal_components
 from lowlight.workflows.evaluating.digit_scores import ROWS, score_reconstruction
 from lowlight.workflows.evaluating.image_models import (
@@ -37,6 +38,7 @@ from lowlight.workflows.evaluating.image_models import (
     expand_patterns,
     weights_file,
 )
+from lowlight.workflows.evaluating.scorers import SCORERS
 from lowlight.workflows.training.config import TrainConfig, load_config
 from lowlight.workflows.training.log import TrainingLog
 from lowlight.workflows.training.train import saved_config, summarise, train
@@ -314,6 +316,72 @@ def test_options_of_photos_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=said):
         lowlight("eval", data, "--weights", runs["ae"], *arguments)
+
+
+def broken_run(folder: Path) -> Path:
+    """Weights of a network of which training left nothing."""
+    config = model_config("digit-vae", {"latent": 2})
+    state = {key: value * np.nan for key, value in build_model("digit-vae", config).state_dict().items()}
+    trained = {"dataset": "digits"}
+    save_weights(
+        folder / "best.safetensors", "digit-vae", config, state, trained=trained, scores={}, with_posterior=True
+    )
+    return folder
+
+
+def test_scores_that_are_no_numbers_are_told_as_nothing(data: Path, tmp_path: Path) -> None:
+    outputs = [tmp_path / name for name in ("a.json", "a.jsonl", "a.csv")]
+    named = [
+        word for option, path in zip(("--json", "--rows", "--rows"), outputs, strict=True) for word in (option, path)
+    ]
+    said = lowlight("eval", data, "--weights", broken_run(tmp_path / "broken"), "--split", "val", *named).stdout
+    assert "broken" in said and "nan" not in said
+    (row,) = json.loads(outputs[0].read_text())["table"]
+    assert row["validation"]["sse"] is None and json.loads(outputs[1].read_text()) == row
+    assert "nan" not in outputs[2].read_text()
+
+
+def test_the_table_is_printed_before_anything_is_written(
+    data: Path, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("lowlight.writers.atomic.write_text", full)
+    words = ("eval", data, "--weights", runs["ae"], "--split", "val", "--rows", tmp_path / "a.csv")
+    done = CliRunner().invoke(app, list(map(str, words)), env={"COLUMNS": "200", "LOWLIGHT_DEVICE": "cpu"})
+    assert isinstance(done.exception, OSError) and "Errors per image" in done.stdout
+
+
+@pytest.mark.parametrize("option", ["--json", "--rows"])
+def test_digits_weights_and_logs_are_never_written_over(
+    data: Path, runs: dict[str, Path], tmp_path: Path, option: str
+) -> None:
+    inputs = [runs["ae"] / "log.jsonl", runs["ae"] / "best.safetensors", data / "t10k-images-idx3-ubyte.gz"]
+    for path in inputs[: 1 if option == "--rows" else 3]:
+        before = path.read_bytes()
+        with pytest.raises(UsageError, match="would replace a file that it is made from"):
+            lowlight("eval", data, "--weights", runs["ae"], option, path)
+        assert path.read_bytes() == before
+
+
+def test_figures_that_cannot_be_are_refused_before_the_scoring(
+    data: Path, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        pytest.fail("scored before its options were looked at")
+
+    monkeypatch.setattr(image_models, "evaluate_images", never)
+    words = ("eval", data, "--weights", runs["ae"], "--figures")
+    with pytest.raises(UsageError, match="two of the weights are called 'ae'"):
+        lowlight(*words, tmp_path, "--weights", runs["ae"] / "best.safetensors")
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(OutputError, match="is a file; name a folder"):
+        lowlight(*words, tmp_path / "file")
+    none = replace(SCORERS["digits"], figures=None)
+    monkeypatch.setitem(SCORERS, "digits", none)
+    with pytest.raises(UsageError, match="there are no figures of networks such as"):
+        lowlight(*words, tmp_path)
 
 
 def test_figures_are_not_drawn_of_photos(tmp_path: Path, tiny_weights: Path) -> None:

@@ -7,16 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from evaluation_material import gray_light
 from typer.testing import CliRunner
 
 from lowlight.checkpoint import save_weights
 from lowlight.cli import app
 from lowlight.core.errors import BrokenFileError, LowlightError, OutputError, UsageError
-from lowlight.core.photo import Picture
+from lowlight.core.photo import RGGB, Picture
 from lowlight.data.pictures import read_picture
 from lowlight.models import build_model
 from lowlight.models.lapcvae_raw import LapCvaeRawConfig
 from lowlight.writers import WriterOptions, write_picture
+from lowlight.writers.cfa_dng import write_cfa_dng
 
 
 def pyramid_weights(path: Path, seed: int = 1, **options: object) -> Path:
@@ -89,7 +91,14 @@ def test_only_the_painted_half_changes(dark_dng: Path, weights: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "options", [{"upscale": 1}, {"output_colour": "srgb"}, {"output_colour": "srgb", "out_channels": 1}], ids=str
+    "options",
+    [
+        {"upscale": 1},
+        {"output_colour": "srgb"},
+        {"output_colour": "srgb", "out_channels": 1},
+        {"output_colour": "srgb", "in_channels": 3, "upscale": 1},
+    ],
+    ids=str,
 )
 def test_what_comes_back_unpainted_is_the_result(dark_dng: Path, tmp_path: Path, options: dict[str, object]) -> None:
     weights = pyramid_weights(tmp_path / "w.safetensors", **options)
@@ -99,6 +108,39 @@ def test_what_comes_back_unpainted_is_the_result(dark_dng: Path, tmp_path: Path,
     assert "Nothing was painted" in said
     plain = enhanced(dark_dng, weights, tmp_path / "plain.png", 40.0)
     assert np.array_equal(read_picture(tmp_path / "out.png"), plain)
+
+
+@pytest.mark.parametrize("amplify", ["linear", "encoded"])
+def test_a_pyramid_of_dark_srgb_sees_what_enhancing_shows_it(tmp_path: Path, amplify: str) -> None:
+    """A photo of one tile is rendered by its levels as it is enhanced."""
+    photo, exported = tmp_path / "small.dng", tmp_path / "fine.png"
+    mosaic = (512 + 40 * gray_light(120, 100) + np.random.default_rng(1).uniform(0, 9, (120, 100))).astype(np.uint16)
+    levels = {"black": (512,) * 4, "white": 16383, "wb": (2.1, 1, 1.6, 1)}
+    matrix = [[0.66, -0.17, -0.07], [-0.43, 1.22, 0.23], [-0.05, 0.13, 0.58]]
+    write_cfa_dng(photo, mosaic, pattern=RGGB, xyz_to_camera=matrix, **levels)  # type: ignore[arg-type]
+    options = {"output_colour": "srgb", "in_channels": 3, "upscale": 1, "amplify": amplify}
+    weights = pyramid_weights(tmp_path / "w.safetensors", **options)
+    run(photo, "--export", exported, "--level", 1, "--weights", weights, "--ratio", 300)
+    plain = enhanced(photo, weights, tmp_path / "plain.png", 300.0)
+    assert plain.shape == (60, 50, 3) and np.abs(read_picture(exported).astype(int) - plain).max() <= 2
+
+
+def test_level_and_ratio_of_an_import_are_those_of_its_export(dark_dng: Path, weights: Path, tmp_path: Path) -> None:
+    exported, out = tmp_path / "coarse.png", tmp_path / "out.png"
+    run(dark_dng, "--export", exported, "--level", 2, "--weights", weights)
+    for option, value in (("--level", 2), ("--ratio", "auto")):
+        with pytest.raises(UsageError, match=f"{option} belongs to --export"):
+            run(dark_dng, "--import", exported, "-o", out, "--weights", weights, option, value)
+    with pytest.raises(UsageError, match=r"--ratio is '1e7'; expected auto, or a number above 0 and at most 1000000"):
+        run(dark_dng, "--export", exported, "--ratio", "1e7")
+
+
+def test_samples_of_the_finest_level_are_refused(dark_dng: Path, weights: Path, tmp_path: Path) -> None:
+    exported = tmp_path / "fine.png"
+    run(dark_dng, "--export", exported, "--level", 1, "--weights", weights)
+    with pytest.raises(UsageError, match=r"fine\.png is of level 1, and samples vary in finer levels"):
+        run(dark_dng, "--import", exported, "-o", tmp_path / "out.png", "--weights", weights, "--samples", 2)
+    assert not (tmp_path / "out.png").exists()
 
 
 def test_strategies_fit_themselves_to_small_tiles(dark_dng: Path, weights: Path, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from lowlight.core.restoration import Restoration
 from lowlight.models.lapcvae_raw import LapCvaeRaw
 from lowlight.ops.pyramid import gaussian_pyramid
 from lowlight.ops.tiling import GridRule
-from lowlight.workflows.editing.masks import blend, blend_mask, blend_regions, changed_region, dilate, feather
-from lowlight.workflows.editing.photos import Sidecar, import_painted, level_size, render
+from lowlight.workflows.editing.masks import blend, blend_mask, changed_region, dilate, feather
+from lowlight.workflows.editing.photos import Sidecar, level_size, render
 from lowlight.workflows.editing.pictures import draw_noise, edit, fill, fix_from, reconstruct
 from lowlight.workflows.evaluating.face_scores import drawn_faces, rmse, score_faces, take_off_glasses
 
@@ -50,12 +50,12 @@ def test_dilation_and_feather_keep_whole_and_empty_masks() -> None:
     assert feather(torch.zeros(1, 1, 9, 7), 2).eq(0).all()
 
 
-def test_regions_show_samples_of_their_own() -> None:
+def test_a_blend_shows_what_is_rendered_in_the_mask_alone() -> None:
     base = numbers(1, 3, 4, 4)
     left = torch.zeros(1, 1, 4, 4)
     left[..., :2] = 1
-    joined = blend_regions(base, [(left, base + 1), (1 - left, base + 2)])
-    assert torch.allclose(joined[..., :2], base[..., :2] + 1) and torch.allclose(joined[..., 2:], base[..., 2:] + 2)
+    joined = blend(base, base + 1, left)
+    assert torch.allclose(joined[..., :2], base[..., :2] + 1) and torch.equal(joined[..., 2:], base[..., 2:])
     assert torch.equal(blend(base, base + 1, torch.zeros(1, 1, 4, 4)), base)
 
 
@@ -161,19 +161,9 @@ def test_a_whole_frame_of_one_tile_is_what_the_network_gives() -> None:
         assert np.allclose(merged, expected.levels[level - 1][0].clamp(0, 1).numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("upscale", [1, 2])
-def test_an_import_changes_the_painted_half_alone(upscale: int) -> None:
-    model = raw_model(upscale=upscale).eval()
-    frame, rule = numbers(4, 64, 104), GridRule(stride=40)
-    result, exported = (render(model, frame, level=level, rule=rule) for level in (1, 2))
-    unchanged = import_painted(model, frame, result, exported, exported, 2, rule=rule)
-    assert np.array_equal(unchanged, result)
-    painted = exported.copy()
-    painted[0, :, :26] += 0.2
-    edited = import_painted(model, frame, result, exported, painted, 2, rule=rule)
-    border, reach = 52 * upscale, 4 * upscale
-    assert np.array_equal(edited[..., border + reach :], result[..., border + reach :])
-    assert not np.allclose(edited[..., : border - reach], result[..., : border - reach], atol=0.02)
+def test_a_painting_of_another_size_is_refused() -> None:
+    model, frame, rule = raw_model().eval(), numbers(4, 64, 104), GridRule(stride=40)
+    painted = render(model, frame, level=2, rule=rule)
     with pytest.raises(UsageError, match="52 x 32"):
         render(model, frame, painted=painted[..., :-1], painted_level=2, rule=rule)
 

@@ -19,14 +19,17 @@ from lowlight.core.photo import BGGR, GBRG, GRBG, RGGB, CfaPattern, Picture, Raw
 from lowlight.ops.resize import mean_of_blocks
 from lowlight.ops.strategies import STRATEGIES, choose_tiling
 from lowlight.ops.tiling import TileGrid
+from lowlight.raw.read import read_raw
+from lowlight.raw.render import render_half_size
 from lowlight.restorer import Restorer, RestorerOptions
 from lowlight.workflows.evaluating import baselines
 from lowlight.workflows.evaluating.baselines import amplified
 from lowlight.workflows.evaluating.evaluate import evaluate
 from lowlight.workflows.evaluating.methods import EvaluateOptions
 from lowlight.workflows.evaluating.picture_folders import evaluate_pictures
-from lowlight.workflows.evaluating.validation import match_sizes
+from lowlight.workflows.evaluating.validation import match_sizes, measure
 from lowlight.writers import write_picture
+from lowlight.writers.cfa_dng import write_cfa_dng
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +205,17 @@ def test_amplified_lies_where_the_mosaic_does(pattern: CfaPattern, size: tuple[i
     assert full.shape == (*size, 3)
     difference = np.abs(full[4:-4, 4:-4].astype(int) - encoded(light)[4:-4, 4:-4])
     assert difference.mean() < 0.004 * 65535 and difference.max() < 0.03 * 65535
+
+
+@pytest.mark.parametrize("pattern", [RGGB, GRBG, GBRG, BGGR])
+def test_at_half_size_every_phase_scores_the_same(tmp_path: Path, pattern: CfaPattern) -> None:
+    light = gray_light(64, 96)
+    path = tmp_path / "a.dng"
+    mosaic = frame_of(light * RATIO, pattern).mosaic
+    write_cfa_dng(path, mosaic, pattern=pattern, black=(BLACK,) * 4, white=WHITE, wb=WB)
+    truth, _ = render_half_size(path)
+    psnr = measure(amplified(read_raw(path), 1.0, half=True), truth)["psnr"]
+    assert psnr is not None and psnr > 55
 
 
 def test_bands_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,8 @@ from PIL import Image
 
 from lowlight.core.errors import ConfigError, DataError, UsageError
 from lowlight.core.restoration import ModelTraits
+from lowlight.data import fusion_source
+from lowlight.data.digits import stream
 from lowlight.data.ellipses import EllipseLaw, ellipse_masks
 from lowlight.data.fusion_celeba import (
     FusionCelebaConfig,
@@ -197,6 +199,26 @@ def test_validation_frames_are_fixed_and_nested(digits_folder: Path) -> None:
         pictures.validation_batch(59, 2, 1)
 
 
+def test_no_seed_trains_on_the_draws_that_validate(digits_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even that of the fixed frames, whose draws published scores rest on."""
+    drawn: list[int] = []
+
+    def noted(*numbers: int) -> torch.Generator:
+        generator = stream(*numbers)
+        drawn.append(generator.initial_seed())
+        return generator
+
+    monkeypatch.setattr(fusion_source, "stream", noted)
+    source = open_digits(digits_folder, seed=fusion_source.FIXED_SEED)
+    source.validation.validation_batch(0, 60, 3)
+    fixed = {*drawn}
+    assert fixed == {stream(42, 31).initial_seed(), stream(42, 33, 0).initial_seed()}
+    drawn.clear()
+    for step in range(2 * source.steps_per_epoch):
+        source.batch(step)
+    assert drawn and not fixed & {*drawn}
+
+
 def test_validation_is_the_same_across_blocks(tmp_path: Path) -> None:
     config = ShapesConfig(digits=10, validation_digits=230)
     pictures = open_shapes_fusion(tmp_path, GRAY32, config, 5, 0, CPU).validation
@@ -302,6 +324,23 @@ def test_faces_without_a_list(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     training, validation = partition(write_faces(tmp_path / "faces", 11, listed=False, inner="."))
     assert [path.name for path in validation] == ["000001.jpg", "000011.jpg"] and len(training) == 9
     assert "every tenth" in caplog.text
+
+
+def test_listed_faces_must_be_there(tmp_path: Path) -> None:
+    folder = write_faces(tmp_path, 12)
+    images = folder / "img_align_celeba"
+    (images / "000012.jpg").unlink()  # of the test set, which nothing reads
+    assert [len(part) for part in partition(folder)] == [8, 3]
+    for name in ("000005", "000008", "000010"):
+        (images / f"{name}.jpg").unlink()
+    with pytest.raises(DataError, match=r"lacks 3 of the pictures that its list names, the first of them 000005\.jpg"):
+        partition(folder)
+    with pytest.raises(DataError, match=r"lacks 1 .* first of them 000010\.jpg"):
+        partition(folder, 4)
+    assert [[path.name for path in part] for part in partition(folder, 2, 1)] == [
+        ["000001.jpg", "000002.jpg"],
+        ["000009.jpg"],
+    ]
 
 
 def test_bad_folders_of_faces(tmp_path: Path) -> None:
@@ -412,6 +451,11 @@ def test_classes_in_either_layout(tmp_path: Path, objects_folder: Path, prepared
         class_pictures(tmp_path)
     built = open_objects(objects_folder).training.pictures
     assert torch.equal(built, open_objects(prepared_objects).training.pictures)
+
+
+def test_objects_prepared_with_another_size_are_refused(prepared_objects: Path) -> None:
+    with pytest.raises(DataError, match=r"prepared with occluder_px = 50, and 30 is asked for; .*occluder_px=50"):
+        open_objects(prepared_objects, occluder_px=30)
 
 
 def test_impossible_compositions_are_refused() -> None:

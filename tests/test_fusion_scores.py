@@ -26,7 +26,7 @@ from lowlight.data.fusion_source import FixedFrames
 from lowlight.ops.gaussian import draw, kl_divergence, standard_noise
 from lowlight.report.fusion_figures import GAP_PX, GROUP_GAP_PX, fusion_sheet
 from lowlight.workflows.evaluating.fusion_published import PUBLISHED, beside_published, published_rows
-from lowlight.workflows.evaluating.fusion_samples import draw_fusion_samples
+from lowlight.workflows.evaluating.fusion_samples import samples_sheet
 from lowlight.workflows.evaluating.fusion_scorer import (
     fusion_figures,
     open_fixed_frames,
@@ -353,18 +353,13 @@ def test_a_sheet_shows_frames_truth_and_samples(channels: int) -> None:
     )
 
 
-def test_samples_are_drawn_into_a_picture(tmp_path: Path) -> None:
-    from PIL import Image
-
-    path = tmp_path / "samples.png"
-    assert draw_fusion_samples(LinearNetwork(), squares(), path, items=3, samples=4, zoom=1) == path
-    with Image.open(path) as image:
-        cell = SIDE + GAP_PX
-        assert image.size == (8 * cell - 3 * GAP_PX + 2 * GROUP_GAP_PX, 4 * (3 * cell - GAP_PX) + 3 * GROUP_GAP_PX)
-    content = path.read_bytes()
-    draw_fusion_samples(LinearNetwork(), squares(), path, items=3, samples=4, zoom=1)
-    assert path.read_bytes() == content
-    draw_fusion_samples(PlainNetwork(), squares(), tmp_path / "plain.png", items=2, zoom=1)
+def test_samples_are_drawn_into_a_picture() -> None:
+    sheet = samples_sheet(LinearNetwork(), squares(), items=3, samples=4, zoom=1)
+    cell = SIDE + GAP_PX
+    height, width = 4 * (3 * cell - GAP_PX) + 3 * GROUP_GAP_PX, 8 * cell - 3 * GAP_PX + 2 * GROUP_GAP_PX
+    assert sheet.shape[:2] == (height, width)
+    assert np.array_equal(samples_sheet(LinearNetwork(), squares(), items=3, samples=4, zoom=1), sheet)
+    assert samples_sheet(PlainNetwork(), squares(), items=2, zoom=1).shape[1] < width
 
 
 def test_a_quick_look_goes_through_the_scorers_doors(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from lowlight.metrics import METRICS
 from lowlight.metrics.color_error import block_colour_error
 from lowlight.metrics.fidelity import mae, psnr, ssim
 from lowlight.metrics.histogram import jensen_shannon, luma_histogram
+from lowlight.report.statistics import MEASURES
 
 
 def pair(shape: tuple[int, ...], seed: int = 0, noise: float = 0.1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -71,26 +72,26 @@ def test_equal_to_scikit_image(shape: tuple[int, int, int]) -> None:
 def test_metrics_do_not_care_for_order_or_turning(height: int, width: int, seed: int) -> None:
     picture, reference = pair((1, height, width), seed)
     for metric in METRICS.values():
-        value = metric.compute(picture, reference)
-        assert value == pytest.approx(metric.compute(reference, picture), rel=1e-12)
-        turned = metric.compute(picture.transpose(1, 2), reference.transpose(1, 2))
+        value = metric(picture, reference)
+        assert value == pytest.approx(metric(reference, picture), rel=1e-12)
+        turned = metric(picture.transpose(1, 2), reference.transpose(1, 2))
         assert value == pytest.approx(turned, rel=1e-10)
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_every_metric_says_which_way_is_better(name: str) -> None:
+def test_reports_say_of_every_metric_which_way_is_better(name: str) -> None:
     metric = METRICS[name]
-    a_little, a_lot = (metric.compute(*pair((3, 40, 40), noise=noise)) for noise in (0.02, 0.2))
+    a_little, a_lot = (metric(*pair((3, 40, 40), noise=noise)) for noise in (0.02, 0.2))
     assert a_little is not None and a_lot is not None
-    assert (a_little > a_lot) == metric.higher_is_better
+    assert (a_little > a_lot) == MEASURES[name].higher_is_better
 
 
 def test_inputs_stay_as_they_are_and_float32_will_do() -> None:
     picture, reference = pair((3, 90, 40))
     before = picture.clone()
-    values = [metric.compute(picture, reference) for metric in METRICS.values()]
+    values = [metric(picture, reference) for metric in METRICS.values()]
     assert torch.equal(picture, before)
-    single = [metric.compute(picture.float(), reference.float()) for metric in METRICS.values()]
+    single = [metric(picture.float(), reference.float()) for metric in METRICS.values()]
     assert single == pytest.approx(values, rel=1e-6)
 
 

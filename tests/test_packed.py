@@ -141,6 +141,23 @@ def test_existing_files_are_not_replaced_unasked(folder: Path, tmp_path: Path) -
     assert pack_files(folder, path, overwrite=True).photos == len(NAMES)
     with pytest.raises(UsageError, match="made from"):
         pack_files(path, path, overwrite=True)
+    other = tmp_path / "weights.safetensors"
+    other.write_text("precious")
+    with pytest.raises(UsageError, match=r"is no packed file; --overwrite replaces one whose name ends in \.zip"):
+        pack_files(folder, other, overwrite=True)
+    assert other.read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["pairs.zip", "dark.dng", "bright.png", "photo"])
+def test_what_is_packed_is_never_replaced(folder: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "pairs.zip").write_text("dark,bright\ndark.dng,bright.png\n")
+    for file in ("dark.dng", "bright.png"):
+        (tmp_path / file).write_text("precious")
+    target = folder / NAMES[0] if name == "photo" else tmp_path / name
+    before = target.read_bytes()
+    with pytest.raises(UsageError, match="would replace a file that it is made from"):
+        pack_files(folder, target, tmp_path / "pairs.zip", overwrite=True)
+    assert target.read_bytes() == before
 
 
 def test_the_command_says_what_it_packed(folder: Path, tmp_path: Path) -> None:

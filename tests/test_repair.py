@@ -1,6 +1,7 @@
 """Repairing damaged digits: the damage, the splits, the network, its scores and the sweep over beta."""
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -36,12 +37,15 @@ from lowlight.metrics import METRICS
 from lowlight.models.repair import RepairNet, RepairNetConfig
 from lowlight.objectives.beta import BetaConfig, beta
 from lowlight.objectives.fisher import FisherConfig, fisher
+from lowlight.report.tables import DASH, finite
 from lowlight.workflows.evaluating import repair_scores
 from lowlight.workflows.evaluating.repair_figures import repair_grid, validation_curves
 from lowlight.workflows.evaluating.repair_scores import (
     IDENTITY,
+    about_repairs,
     open_repairs,
     repair_table,
+    repair_tables,
     score_repair,
     score_repairs,
 )
@@ -203,7 +207,7 @@ def test_scores_are_those_of_single_pictures() -> None:
     for row, made in ((identity, damaged.clamp(0, 1)), (halved, (damaged / 2).clamp(0, 1))):
         assert row["mse"] == pytest.approx(float(F.mse_loss(made, clean)), rel=1e-5)
         for name in ("psnr", "ssim"):
-            each = [METRICS[name].compute(a, b) for a, b in zip(made, clean, strict=True)]
+            each = [METRICS[name](a, b) for a, b in zip(made, clean, strict=True)]
             assert row[name] == pytest.approx(np.mean(each), rel=1e-6), name
         assert "box_mse" not in row
     assert (identity["model"], halved["model"], halved["images"]) == (IDENTITY, "half", 5)
@@ -231,6 +235,10 @@ def test_all_networks_get_the_same_diagnostics(tmp_path: Path) -> None:
     measures = {"mse", "psnr", "ssim", "identity_mse", "identity_psnr", "identity_ssim"}
     assert measures | {"fisher", "D", "E", "kl", "neg_elbo", "fisher_loss"} == set(scores)
     assert scores["fisher_loss"] == pytest.approx((scores["fisher"] + scores["D"] + scores["E"]) / 2, rel=1e-5)
+    row = {"name": "net", "data": "d", "images": {"validation": 60}, "about": about_repairs(opened)}
+    broken = finite({**row, "validation": {**scores, "mse": math.nan, "kl": math.inf}})
+    shown = [cells for table in repair_tables([broken]) for cells in table.rows]
+    assert shown[1][2] == DASH and shown[-1].count(DASH) == 1
     flat = score_repair(RepairNet(RepairNetConfig(variance=False), generator()), opened, torch.device("cpu"), 0)
     assert set(flat) == measures
     assert scores["identity_mse"] == flat["identity_mse"] > 0

@@ -24,6 +24,7 @@ from lowlight.report.statistics import (
 )
 from lowlight.report.tables import (
     extremes_table,
+    finite,
     group_table,
     methods_table,
     oracle_table,
@@ -117,6 +118,23 @@ def test_tables_mark_chosen_weights_and_keep_one_cell_a_column() -> None:
     assert oracle_table(reports) is None
     seen = report([row(28.0, oracle_psnr=30.0, oracle_ssim=0.6, oracle_mae=0.075)])
     assert oracle_table([seen]).rows[2] == ("net", "gap", "+2.00", "+0.1000", "-25.0 %")  # type: ignore[union-attr]
+
+
+def test_every_choice_is_told_of_weights_of_one_file_name() -> None:
+    very = "chosen on these very pairs: its numbers flatter it"
+    said = {"a/best.safetensors": very, "b/best.safetensors": "chosen on other validation pairs", "c/best": very}
+    reports = [report([row(28.0)], name, weights="best.safetensors", chosen=chosen) for name, chosen in said.items()]
+    several = [report([row(28.0)], f"d, {s}", weights="best.safetensors", strategy=s, chosen=very) for s in "xy"]
+    assert methods_table(reports + several).note == (
+        f"* a/best.safetensors, c/best and d were each {very}. "
+        "* b/best.safetensors was chosen on other validation pairs."
+    )
+
+
+def test_numbers_that_are_none_become_nothing() -> None:
+    assert finite([{"a": math.nan, "b": {"c": -math.inf, "d": [1.5, math.nan]}, "e": "nan", "f": True}]) == [
+        {"a": None, "b": {"c": None, "d": [1.5, None]}, "e": "nan", "f": True}
+    ]
 
 
 def test_rows_of_different_columns_make_one_csv() -> None:

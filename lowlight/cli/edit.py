@@ -6,10 +6,14 @@ from typing import Annotated
 import typer
 
 from lowlight.cli.enhance_values import ratio_value
+from lowlight.cli.eval_refusals import typed_option
 from lowlight.core.errors import UsageError
+
+MOST_RATIO = 1e6
 
 
 def edit(
+    context: typer.Context,
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A RAW file.")],
     export_to: Annotated[
         Path | None,
@@ -29,7 +33,7 @@ def edit(
     samples: Annotated[
         int, typer.Option(envvar="LOWLIGHT_EDIT_SAMPLES", help="Draw the detail so many times more.")
     ] = 0,
-    seed: Annotated[int, typer.Option(min=0, envvar="LOWLIGHT_SEED", help="Of the samples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, envvar="LOWLIGHT_SEED", help="Of the samples.")] = 0,
     ratio: Annotated[
         str,
         typer.Option(
@@ -54,13 +58,16 @@ def edit(
         raise UsageError("say where the edited picture goes with -o FILE")
     if export_to is not None and (out is not None or samples):
         raise UsageError("-o and --samples belong to --import; an export writes the one picture it names")
+    if import_from is not None and (option := typed_option(context, ("level", "ratio"))):
+        raise UsageError(f"{option} belongs to --export; an import takes it from the picture's .json, so leave it")
     amplification = ratio_value(ratio)
-    if amplification == "same" or (isinstance(amplification, float) and not 0 < amplification <= 1e6):
-        raise UsageError(f"--ratio is {ratio!r}; expected auto or a number above 0")
+    if amplification == "same" or (isinstance(amplification, float) and not 0 < amplification <= MOST_RATIO):
+        raise UsageError(f"--ratio is {ratio!r}; expected auto, or a number above 0 and at most {MOST_RATIO:.0f}")
     from lowlight.core.compute import keep_freed_memory
 
     keep_freed_memory()
-    from lowlight.workflows.editing.files import EditOptions, export_coarse, import_coarse
+    from lowlight.workflows.editing.files import export_coarse, import_coarse
+    from lowlight.workflows.editing.pyramid import EditOptions
 
     options = EditOptions(weights=weights, device=device, precision=precision, overwrite=overwrite)
     if export_to is not None:

@@ -3,41 +3,14 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from lowlight.cli.eval_tables import print_table
 from lowlight.core.errors import UsageError
 
-# What means something to such networks; the rest of the options is about RAW photos.
-OPTIONS = {"data", "weights", "split", "seed", "device", "json_file", "rows_files", "figures", "samples", "images"}
-
-SamplesOption = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        envvar="LOWLIGHT_EVAL_SAMPLES",
-        help="Networks that fuse pictures: the whole measures, with so many samples (100), for each number of frames.",
-    ),
-]
-ImagesOption = Annotated[
-    int | None,
-    typer.Option(
-        min=1, metavar="N", envvar="LOWLIGHT_EVAL_IMAGES", help="So, on the first so many images; default all."
-    ),
-]
 SPLITS = {"train": ("train",), "val": ("validation",), "test": ("test",), None: None}  # None: what fits the weights
-
-
-def refuse_raw_options(context: typer.Context) -> None:
-    """Refuse options on the command line that say nothing about networks on pictures."""
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if name not in OPTIONS and source is not None and source.name == "COMMANDLINE":
-            option = next(p.opts[-1] for p in context.command.params if p.name == name)
-            raise UsageError(f"{option} is about RAW photos, and these are weights of a network on pictures; leave it.")
 
 
 def evaluate_image_weights(
@@ -60,10 +33,15 @@ def evaluate_image_weights(
     whole = samples is not None or images is not None
     if split not in SPLITS or (whole and split == "test"):
         raise UsageError(f"there is no split {split!r} of these pictures; there are train, val and, of some, test")
-    from lowlight.report.tables import plain_rows_as_csv, plain_rows_as_jsonl
-    from lowlight.workflows.evaluating.image_models import draw_figures, evaluate_images
+    from lowlight.report.tables import finite, plain_rows_as_csv, plain_rows_as_jsonl
+    from lowlight.workflows.evaluating.image_models import check_figures, draw_figures, evaluate_images, files_read
+    from lowlight.workflows.evaluating.own_inputs import refuse_own_inputs
     from lowlight.writers.atomic import write_text
 
+    report_file = None if str(json_file) == "-" else json_file
+    refuse_own_inputs([*([report_file] if report_file else []), *rows_files], files_read(weights, data))
+    if figures is not None:
+        check_figures(weights, figures)
     if whole:
         from lowlight.workflows.evaluating.fusion_tables import evaluate_fusion
 
@@ -79,18 +57,20 @@ def evaluate_image_weights(
         )
     else:
         rows = evaluate_images(weights, data, seed=seed, splits=SPLITS[split], device=device)
-    text = json.dumps({"table": rows}, indent=2, ensure_ascii=False) + "\n"
-    for path in rows_files:
-        write_text(path, (plain_rows_as_csv if path.suffix.lower() == ".csv" else plain_rows_as_jsonl)(rows))
-    if str(json_file) == "-":
+    rows = finite(rows)
+    text = json.dumps({"table": rows}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    to_stdout = report_file is None and json_file is not None
+    if to_stdout:
         typer.echo(text, nl=False)
     else:
-        if json_file is not None:
-            write_text(json_file, text)
         (_print_fusion if whole else _print_scored)(rows)
+    if report_file is not None:
+        write_text(report_file, text)
+    for path in rows_files:
+        write_text(path, (plain_rows_as_csv if path.suffix.lower() == ".csv" else plain_rows_as_jsonl)(rows))
     if figures is not None:
         for path in draw_figures(weights, data, figures, seed=seed):
-            typer.echo(path, err=str(json_file) == "-")
+            typer.echo(path, err=to_stdout)
 
 
 def _print_scored(rows: Sequence[dict[str, Any]]) -> None:

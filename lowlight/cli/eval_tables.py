@@ -26,14 +26,15 @@ def with_progress(work: "Callable[[Progress], Any]") -> Any:
 
 def print_report(report: dict[str, Any]) -> None:
     """Print one method's photos and mean, and the groups where there is more than one."""
-    from lowlight.report.tables import group_table, measures, oracle_table, photos_table
+    from lowlight.report.tables import group_table, measures, oracle_table, photos_table, seconds_table
 
     photos, mean = photos_table(report), report["mean"]
     last = (f"mean of {mean['count']}", *[""] * (len(photos.columns) - 5), *measures(mean))
     print_table(photos, caption=_caption(report), last=last)
     if "statistics" in report:
         groups = [group_table([report], key) for key in ("by_ratio", "by_iso")]
-        for table in (*(group for group in groups if len(group.rows) > 1), oracle_table([report])):
+        several = (group for group in groups if len(group.rows) > 1)
+        for table in (seconds_table([report]), *several, oracle_table([report])):
             if table:
                 print_table(table)
 
@@ -90,7 +91,8 @@ def print_table(table: "Table", *, caption: str = "", last: tuple[str, ...] | No
 
 
 def _where(settings: dict[str, Any]) -> str:
-    return f"{settings['pairs']} pairs, protocol {settings['protocol']}, compared at {settings['size']} size."
+    where = f"{settings['pairs']} pairs, protocol {settings['protocol']}, compared at {settings['size']} size."
+    return f"{where} Scored is {settings['views']}." if settings.get("views") else where
 
 
 def _caption(report: dict[str, Any]) -> str:

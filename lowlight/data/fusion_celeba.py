@@ -112,8 +112,7 @@ def open_fusion_celeba(
 
 def plan_fusion_celeba(folder: Path, limit: int | None = None) -> Plan:
     """Say what one `.npz` file of CelebA's folder takes, 12 kB for a face; at most `limit` faces of each part."""
-    training, validation = partition(folder, limit)
-    parts = dict(zip(_KEYS, (training, validation[:limit]), strict=True))
+    parts = dict(zip(_KEYS, partition(folder, limit, limit), strict=True))
     total = sum(map(len, parts.values()))
 
     def write(path: Path, progress: Progress | None = None) -> dict[str, int]:
@@ -137,8 +136,10 @@ def prepare_fusion_celeba(folder: Path, path: Path, limit: int | None = None) ->
     return plan_fusion_celeba(folder, limit).write(path, None)
 
 
-def partition(folder: Path, limit: int | None = None) -> tuple[list[Path], list[Path]]:
-    """The training and validation pictures of CelebA's folder, by name, at most `limit` of the former.
+def partition(
+    folder: Path, limit: int | None = None, validation_limit: int | None = None
+) -> tuple[list[Path], list[Path]]:
+    """The training and validation pictures of CelebA's folder, by name, at most `limit` and `validation_limit`.
 
     `list_eval_partition.txt` tells them apart; without it every tenth picture validates. Raises `DataError` where
     there are no pictures, a listed one is missing, or the list cannot be read.
@@ -154,14 +155,22 @@ def partition(folder: Path, limit: int | None = None) -> tuple[list[Path], list[
         training = [file for i, file in enumerate(files) if i % HELD_OUT_EVERY]
         validation = files[::HELD_OUT_EVERY]
     else:
-        part = _read_partition(list_path)
-        training, validation = ([f for f in files if part.get(f.name) == kind] for kind in (_TRAIN, _VALIDATION))
+        part = sorted(_read_partition(list_path).items())
+        place = files[0].parent
+        training, validation = ([place / name for name, kind in part if kind == k] for k in (_TRAIN, _VALIDATION))
+    training, validation = training[:limit], validation[:validation_limit]
     if not training or not validation:
         raise DataError(
             f"{folder} has {len(training)} pictures for training and {len(validation)} for validation; "
             "expected some of each"
         )
-    return training[:limit], validation
+    there = set(files)
+    if missing := [file.name for file in (*training, *validation) if file not in there]:
+        raise DataError(
+            f"{folder} lacks {len(missing)} of the pictures that its list names, the first of them {missing[0]}; "
+            "fetch them again"
+        )
+    return training, validation
 
 
 def read_face(path: Path) -> npt.NDArray[np.uint8]:

@@ -15,7 +15,8 @@ from lowlight.data.digits import stream
 
 FIXED_SEED = 42
 FIXED_BLOCK = 100  # pictures whose frames are drawn together, so that they do not depend on how a set is cut
-_ORDER_STREAM, _COUNT_STREAM, _FRAME_STREAM = 31, 32, 33  # so that no two kinds of draws share a seed
+# So that no two kinds of draws share a seed, and a run of any seed none with the fixed frames.
+_ORDER_STREAM, _COUNT_STREAM, _FRAME_STREAM, _TRAINING_ORDER_STREAM, _TRAINING_FRAME_STREAM = 31, 32, 33, 34, 35
 
 
 class FusionSet(Protocol):
@@ -112,7 +113,7 @@ class FusionSource:
         """Training items of one step, on the source's device."""
         epoch, place = divmod(step, self.steps_per_epoch)
         chosen = self._order_of(epoch)[place * self.size : (place + 1) * self.size]
-        generator = Generator(self.device).manual_seed(stream(self.seed, _FRAME_STREAM, step).initial_seed())
+        generator = Generator(self.device).manual_seed(stream(self.seed, _TRAINING_FRAME_STREAM, step).initial_seed())
         target = self.training.augment(self.training.targets(chosen).to(self.device), generator)
         return as_fusion_batch(self.training.frames(target, self.frame_count(step), generator), target)
 
@@ -122,7 +123,7 @@ class FusionSource:
 
     def _order_of(self, epoch: int) -> Tensor:
         if self._order is None or self._order[0] != epoch:
-            order = torch.randperm(len(self.training), generator=stream(self.seed, _ORDER_STREAM, epoch))
+            order = torch.randperm(len(self.training), generator=stream(self.seed, _TRAINING_ORDER_STREAM, epoch))
             self._order = (epoch, order)
         return self._order[1]
 

@@ -136,7 +136,7 @@ def read_fusion_tless(path: Path, config: FusionTlessConfig) -> FusionSets:
     """FusionT-LESS from a folder of classes, cut on the spot, or from a file that `prepare_fusion_tless` wrote.
 
     Cutting the objects of the whole set takes minutes, so a prepared file is better for more than one run. One of
-    other classes than the configuration's raises `DataError`.
+    other classes or sizes than the configuration's raises `DataError`.
     """
     arrays = _cut_now(path, config) if path.is_dir() else _read_cut(path, config)
     training, validation = (
@@ -233,6 +233,11 @@ def _read_cut(path: Path, config: FusionTlessConfig) -> dict[str, npt.NDArray[np
                 f"{path} was prepared with {key} = {found}, and {list(kinds)} are asked for; "
                 f"use --set 'data.options.{key}={found}', or prepare it again"
             )
+    if (side := arrays["training_occluders"].shape[-1]) != config.occluder_px:
+        raise DataError(
+            f"{path} was prepared with occluder_px = {side}, and {config.occluder_px} is asked for; "
+            f"use --set 'data.options.occluder_px={side}', or prepare it again"
+        )
     return arrays
 
 

@@ -2,7 +2,9 @@
 
 import csv
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,10 +72,11 @@ def read_manifest(path: Path) -> list[PairRow]:
 def _row(path: Path, line: int, values: dict[str, str | None]) -> PairRow:
     def number(key: str) -> float | None:
         text = (values.get(key) or "").strip()
-        try:
-            return float(text) if text else None
-        except ValueError as error:
-            raise DataError(f"{path}, line {line}: {key} is {text!r}; expected a number or nothing") from error
+        with suppress(ValueError):
+            value = float(text) if text else None
+            if value is None or math.isfinite(value):
+                return value
+        raise DataError(f"{path}, line {line}: {key} is {text!r}; expected a number or nothing")
 
     named = {key: (values.get(key) or "").strip() for key in COLUMNS}
     for key in REQUIRED:
@@ -82,6 +85,9 @@ def _row(path: Path, line: int, values: dict[str, str | None]) -> PairRow:
     ratio = number("ratio")
     if ratio is not None and not ratio > 0:
         raise DataError(f"{path}, line {line}: ratio is {ratio:g}; expected a positive number")
+    burst_index = number("burst_index") or 0.0
+    if not burst_index.is_integer():
+        raise DataError(f"{path}, line {line}: burst_index is {burst_index:g}; expected a whole number or nothing")
     return PairRow(
         dark=path.parent / named["dark"],
         bright=path.parent / named["bright"],
@@ -89,7 +95,7 @@ def _row(path: Path, line: int, values: dict[str, str | None]) -> PairRow:
         split=named["split"],
         ratio=ratio,
         iso=number("iso"),
-        burst_index=int(number("burst_index") or 0),
+        burst_index=int(burst_index),
     )
 
 

@@ -17,12 +17,6 @@ MOST_AT_BORDER = 0.5  # fraction of the draws' coordinates
 _DECAY, _TINY = 0.9, 1e-6  # of the step sizes' average
 
 
-def log_density(coefficients: Tensor, z: Tensor) -> Tensor:
-    """`log p(z) + log Z` of z `[B, Z]` for coefficients `[M, Z]`, `[B]`."""
-    orders = range(1, len(coefficients) + 1)
-    return torch.stack([c * z**m for m, c in zip(orders, coefficients, strict=True)]).sum(0).sum(1)
-
-
 def score(coefficients: Tensor, z: Tensor) -> Tensor:
     """Gradient of the log-density, `sum of m c[m, d] z_d^(m - 1)`, shaped like z `[B, Z]`."""
     orders = range(1, len(coefficients) + 1)

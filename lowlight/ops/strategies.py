@@ -12,7 +12,7 @@ MAX_POWER = 12.0  # the weights of a tile's corners would no longer fit into 32-
 
 
 @dataclass(frozen=True)
-class Strategy:
+class Tiling:
     """A grid, which fits itself to the tiles of a network, a merge and the power of its inverse distance."""
 
     grid: GridRule
@@ -20,21 +20,12 @@ class Strategy:
     power: float
 
 
-STRATEGIES: dict[str, Strategy] = {
-    "baseline": Strategy(dense(), "idw", 2.0),
-    "faster1": Strategy(dense(), "idw", 0.0),
-    "faster2": Strategy(sparse(), "idw", 2.0),
-    "fastest": Strategy(sparse(), "idw", 0.0),
+STRATEGIES: dict[str, Tiling] = {
+    "baseline": Tiling(dense(), "idw", 2.0),
+    "faster1": Tiling(dense(), "idw", 0.0),
+    "faster2": Tiling(sparse(), "idw", 2.0),
+    "fastest": Tiling(sparse(), "idw", 0.0),
 }
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """One choice, ready for the restorer."""
-
-    grid: GridRule
-    merge: Merge
-    power: float
 
 
 def choose_tiling(

@@ -6,6 +6,7 @@ A report is what `evaluate` gives: a dictionary with `rows`, `mean`, `settings` 
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,9 +54,7 @@ def methods_table(reports: Sequence[Report]) -> Table:
         rows.append((_name(report) + mark, *preset, *measures(mean), *divergence, str(mean["count"])))
     names = (("method", False), *([("preset", False)] if presets else []))
     columns = (*names, *NUMBERS, *([("JSD", True)] if jsd else []), ("photos", True))
-    told = {r["settings"]["weights"]: r["settings"]["chosen"] for r in reports if r["settings"].get("chosen")}
-    note = " ".join(f"* {weights} was {chosen}." for weights, chosen in told.items())
-    return Table("Methods", columns, tuple(rows), note)
+    return Table("Methods", columns, tuple(rows), _told_choices(reports))
 
 
 def seconds_table(reports: Sequence[Report]) -> Table | None:
@@ -86,7 +85,8 @@ def oracle_table(reports: Sequence[Report]) -> Table | None:
     if not rows:
         return None
     columns = (("method", False), ("latent from", False), *NUMBERS[:3])
-    return Table("Posterior and prior", columns, tuple(rows), "The posterior has seen the bright picture.")
+    note = "The posterior has seen the bright picture; both are of one view without detail."
+    return Table("Posterior and prior", columns, tuple(rows), note)
 
 
 def versions_table(versions: Sequence[dict[str, Any]]) -> Table:
@@ -148,6 +148,15 @@ def cell(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def finite(value: Any) -> Any:
+    """A plain value, row or list of rows, with None in place of what is no number or infinite."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def rows_as_jsonl(reports: Sequence[Report]) -> str:
     """All rows of all methods, one JSON object a line, each with its method and protocol."""
     return plain_rows_as_jsonl(_all_rows(reports))
@@ -188,6 +197,22 @@ def _all_rows(reports: Sequence[Report]) -> list[Row]:
         about = {to: report["settings"].get(key) for key, to in zip(keys, named, strict=True)}
         rows += [{**about, **row} for row in report["rows"]]
     return rows
+
+
+def _told_choices(reports: Sequence[Report]) -> str:
+    """Say which weights were chosen on what, those of which the same is true in one sentence."""
+    told: dict[str, dict[str, None]] = {}
+    for report in reports:
+        settings = report["settings"]
+        if settings.get("chosen"):
+            weights = _name(report).removesuffix(f", {settings.get('strategy')}")
+            told.setdefault(settings["chosen"], {})[weights] = None
+    sentences = []
+    for chosen, names in told.items():
+        *first, last = names
+        were = f"{', '.join(first)} and {last} were each" if first else f"{last} was"
+        sentences.append(f"* {were} {chosen}.")
+    return " ".join(sentences)
 
 
 def _name(report: Report) -> str:

@@ -4,52 +4,32 @@ The exported picture is what a viewer shows: sRGB primaries, upright. Painted va
 differences to what was exported, so that what was not painted stays exactly as the network gave it.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from lowlight import __version__
-from lowlight.checkpoint import file_sha256, find_weights, load_weights, read_header
-from lowlight.core.compute import choose_device, choose_precision
-from lowlight.core.errors import OutputError, UsageError, WeightsError
+from lowlight.checkpoint import file_sha256
+from lowlight.core.errors import OutputError, UsageError
 from lowlight.core.photo import Picture, RawFrame
-from lowlight.core.restoration import ModelTraits, Noise
+from lowlight.core.restoration import Noise
 from lowlight.data.pictures import read_picture
-from lowlight.ops.exposure import amplify
 from lowlight.ops.orient import turn_upright, upright_size
-from lowlight.ops.tiling import dense
-from lowlight.raw.bayer import origin_padding, pack, packed_size
-from lowlight.raw.develop import develop
+from lowlight.raw.bayer import origin_padding, packed_size
 from lowlight.raw.read import read_raw
-from lowlight.restorer import Pixels, Restorer, RestorerOptions
+from lowlight.restorer import Pixels
 from lowlight.workflows.editing.masks import blend_mask, changed_region
-from lowlight.workflows.editing.photos import PyramidModel, Sidecar, level_size, render
-from lowlight.workflows.editing.pictures import fix_from
+from lowlight.workflows.editing.photos import Sidecar, level_size
+from lowlight.workflows.editing.pyramid import WHITE, EditOptions, Floats, Pyramid
 from lowlight.workflows.enhancing.outputs import check_writable, make_folder
 from lowlight.workflows.enhancing.photo_steps import meter, refuse_black
 from lowlight.writers import WriterOptions, write_picture, writer_for
 
-PYRAMID = "lapcvae"
-HOW_TO_TRAIN = "train some with `lowlight train --preset cpu/lapcvae` and name them with --weights"
 MOST_SAMPLES = 99
-WHITE = 65535
 _TURNED_BACK = {6: 8, 8: 6}  # EXIF orientations that undo one another; all others undo themselves
-Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EditOptions:
-    """With which network a photo is edited, and where. Impossible values raise `UsageError`."""
-
-    weights: Path | None = None  # None: those shipped for the pyramid
-    device: str = "auto"
-    precision: str = "auto"
-    overwrite: bool = False
 
 
 class Exported(NamedTuple):
@@ -84,10 +64,11 @@ def export_coarse(photo: Path, picture: Path, level: int, ratio: float | None, o
         raise UsageError(f"{picture.name} is no name of a PNG; coarse pictures are exported as .png")
     outputs = (picture, sidecar_path(picture))
     _check_places(outputs, photo, options.overwrite)
-    pyramid = _Pyramid(options)
+    pyramid = Pyramid(options)
     pyramid.check_level(level)
     frame = read_raw(photo)
     ratio = ratio or meter(frame)
+    frame = pyramid.seen(frame)
     shown = turn_upright(pyramid.developed(frame, pyramid.picture(frame, ratio, level)), frame.orientation)
     refuse_black(shown, photo.name)
     height, width = shown.shape[:2]
@@ -126,6 +107,11 @@ def import_coarse(
     if any(path.exists() and picture.exists() and path.samefile(picture) for path in outputs):
         raise OutputError(f"{picture} would be overwritten by its own result; name another place")
     belongs = Sidecar.read(sidecar_path(picture))
+    if samples and belongs.level == 1:
+        raise UsageError(
+            f"{picture.name} is of level 1, and samples vary in finer levels than that of the picture; leave out "
+            "--samples, or export a level above 1"
+        )
     painted = read_picture(picture)
     if painted.shape[:2] != (belongs.height, belongs.width):
         raise UsageError(
@@ -137,14 +123,14 @@ def import_coarse(
             f"{picture.name} was exported from {belongs.photo}, and {photo.name} is not that file; name the photo it "
             "belongs to, or export again"
         )
-    pyramid = _Pyramid(options)
+    pyramid = Pyramid(options)
     if pyramid.sha256 != belongs.weights_sha256:
         raise UsageError(
             f"{picture.name} was exported with other weights ({belongs.weights}) than {pyramid.weights}; name those "
             "with --weights, or export again"
         )
     pyramid.check_level(belongs.level)
-    edit = _Edit(pyramid, read_raw(photo), belongs, painted)
+    edit = _Edit(pyramid, pyramid.seen(read_raw(photo)), belongs, painted)
     frame, said = edit.frame, (f"lowlight {__version__}", f"weights {belongs.weights}", f"ratio {belongs.ratio:.6g}")
     make_folder(out.parent)
     for number, path in enumerate(outputs):
@@ -155,81 +141,10 @@ def import_coarse(
     return Imported(outputs, edit.painted_share)
 
 
-class _Pyramid:
-    """Weights of a pyramid with the way they are used on whole frames."""
-
-    def __init__(self, options: EditOptions) -> None:
-        self.weights = _pyramid_weights(options.weights)
-        device = choose_device(options.device)
-        self.dtype = choose_precision(options.precision, device)
-        network, _ = load_weights(self.weights, self.dtype)
-        traits: ModelTraits = network.traits  # type: ignore[assignment]
-        self.restorer = Restorer(network, RestorerOptions(dense(traits.tile), precision=options.precision), device)
-        self.device, self.traits = device, traits
-        self.sha256 = file_sha256(self.weights)
-
-    @property
-    def model(self) -> PyramidModel:
-        """The network."""
-        model: PyramidModel = self.restorer.model
-        return model
-
-    def check_level(self, level: int) -> None:
-        """Refuse a level the network does not have."""
-        levels = len(self.traits.latents)
-        if not 1 <= level <= levels:
-            raise UsageError(f"level is {level}; {self.weights.name} has levels 1 (finest) to {levels}")
-
-    def picture(
-        self,
-        frame: RawFrame,
-        ratio: float,
-        level: int,
-        painted: tuple[Floats, int] | None = None,
-        noise: Noise = (),
-        wanted: npt.NDArray[np.bool_] | None = None,
-    ) -> Pixels:
-        """The whole frame's picture of a level in the model's colours, `[h, w, C']`, packed origin included.
-
-        With `wanted [h, w]` only these pixels are the picture's, see `render`.
-        """
-        seen = amplify(pack(frame), ratio, torch.tensor(frame.wb_gains), self.traits.input_colour)
-        values = render(
-            self.model,
-            seen.to(self.device, self.dtype),
-            level=level,
-            painted=painted[0] if painted else None,
-            painted_level=painted[1] if painted else None,
-            noise=noise or None,
-            batch=self.restorer.batch,
-            wanted=wanted,
-        )
-        return np.asarray(values.transpose(1, 2, 0) * WHITE + 0.5).astype(np.uint16)
-
-    def developed(self, frame: RawFrame, pixels: Pixels) -> Pixels:
-        """A picture in the model's colours as it is shown."""
-        return develop(pixels, self._matrix(frame))
-
-    def undeveloped(self, frame: RawFrame, shown: Pixels) -> Pixels:
-        """A shown picture in the model's colours, as far as these hold it."""
-        matrix = self._matrix(frame)
-        if matrix is None:
-            return shown
-        return develop(shown, np.linalg.inv(matrix.astype(np.float64)).astype(np.float32))
-
-    def noise(self, frame: RawFrame, seed: int, level: int) -> Noise:
-        """Draw for the levels finer than `level`."""
-        drawn = self.restorer.noise(frame, torch.Generator().manual_seed(seed))
-        return fix_from(tuple(one[None].to(self.device, self.dtype) for one in drawn), level)
-
-    def _matrix(self, frame: RawFrame) -> Floats | None:
-        return frame.camera_to_srgb if self.traits.output_colour == "camera" else None
-
-
 class _Edit:
     """One photo with its painted coarse picture."""
 
-    def __init__(self, pyramid: _Pyramid, frame: RawFrame, belongs: Sidecar, painted: Pixels) -> None:
+    def __init__(self, pyramid: Pyramid, frame: RawFrame, belongs: Sidecar, painted: Pixels) -> None:
         self.pyramid, self.frame, self.level, self.ratio = pyramid, frame, belongs.level, belongs.ratio
         upscale = pyramid.traits.upscale
         height, width = packed_size(frame.size, frame.pattern)
@@ -250,7 +165,7 @@ class _Edit:
         self.painted = np.clip(exported + change, 0, WHITE).astype(np.float32).transpose(2, 0, 1) / np.float32(WHITE)
         self.result = pyramid.restorer.photo(frame, self.ratio).pixels
         # From the packed frame, which may begin a row or column outside the mosaic, to the visible one.
-        above, left = (pad if upscale == 2 else pad // 2 for pad in origin_padding(frame.pattern))
+        above, left = origin_padding(frame.pattern)
         self.window = (slice(above, above + self.result.shape[0]), slice(left, left + self.result.shape[1]))
         factor = (1 << (self.level - 1)) * upscale if self.level > 1 else 1
         mask = blend_mask(region, factor, (upscale * height, upscale * width))[0, 0].numpy()
@@ -276,25 +191,6 @@ class _Edit:
 def _planes(pixels: Pixels) -> Tensor:
     """uint16 `[h, w, C]` as `[1, C, h, w]` in [0, 1]."""
     return torch.from_numpy(pixels.astype(np.float32) / np.float32(WHITE)).permute(2, 0, 1)[None]
-
-
-def _pyramid_weights(named: Path | None) -> Path:
-    """The weights file to edit with; `UsageError` where it is none of a pyramid on RAW."""
-    try:
-        weights = find_weights(named or PYRAMID)
-        model = str(read_header(weights)["model"])
-    except WeightsError as error:
-        if named:
-            raise
-        raise UsageError(
-            f"editing needs weights of the pyramid `{PYRAMID}`, and none are shipped yet; {HOW_TO_TRAIN}"
-        ) from error
-    if model != PYRAMID:
-        raise UsageError(
-            f"{weights} is of model {model}, whose pictures have no coarse levels to paint on; editing needs weights "
-            f"of `{PYRAMID}`, so {HOW_TO_TRAIN}"
-        )
-    return weights
 
 
 def _existing(photo: Path) -> Path:

@@ -53,10 +53,3 @@ def feather(mask: Tensor, radius: int) -> Tensor:
 def blend(reconstruction: Tensor, rendered: Tensor, mask: Tensor) -> Tensor:
     """`m * rendered + (1 - m) * reconstruction`; where the mask `[B, 1, H, W]` is 0, the reconstruction exactly."""
     return torch.where(mask > 0, torch.lerp(reconstruction, rendered, mask.expand_as(rendered)), reconstruction)
-
-
-def blend_regions(reconstruction: Tensor, regions: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Join several regions, each a mask and the sample it shows, one after another."""
-    for mask, rendered in regions:
-        reconstruction = blend(reconstruction, rendered, mask)
-    return reconstruction

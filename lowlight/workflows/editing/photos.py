@@ -22,7 +22,6 @@ from lowlight.core.restoration import ModelTraits, Noise, Restoration
 from lowlight.ops.blending import BandBlender, FloatArray, tile_weights
 from lowlight.ops.pyramid import reflect_pad
 from lowlight.ops.tiling import GridRule, TileGrid, dense
-from lowlight.workflows.editing.masks import blend, blend_mask, changed_region
 from lowlight.writers.atomic import replacing
 
 
@@ -178,33 +177,6 @@ def _padded_painting(
         )
     height, width = level_size(*padded, level, traits.upscale)
     return reflect_pad(torch.from_numpy(painted), 0, height - expected[0], 0, width - expected[1])
-
-
-def import_painted(
-    model: PyramidModel,
-    frame: Tensor,
-    result: FloatArray,
-    exported: FloatArray,
-    painted: FloatArray,
-    level: int,
-    noise: Noise | None = None,
-    rule: GridRule | None = None,
-) -> FloatArray:
-    """The photo `result [C', H, W]` with what was painted on its picture of `level` carried to full detail.
-
-    Where the painted picture differs from the exported one by no more than 2/255, further than the blend reaches,
-    the result stays as it is.
-    """
-    traits = model.traits
-    region = changed_region(torch.from_numpy(painted)[None], torch.from_numpy(exported)[None])
-    if not region.any():
-        return result.copy()
-    factor = (1 << (level - 1)) * traits.upscale if level > 1 else 1
-    mask = blend_mask(region, factor, (result.shape[-2], result.shape[-1]))
-    reached = mask[0, 0].numpy() > 0
-    rendered = render(model, frame, painted=painted, painted_level=level, noise=noise, rule=rule, wanted=reached)
-    blended = blend(torch.from_numpy(result)[None], torch.from_numpy(rendered)[None], mask)
-    return np.asarray(blended[0].numpy(), dtype=np.float32)
 
 
 def _scale(traits: ModelTraits, level: int) -> "_Scale":

@@ -89,7 +89,7 @@ def is_own_result(path: Path) -> bool:
 
 
 def names_us(path: Path) -> bool:
-    """Whether a picture says that lowlight has written it: the tags stand near its beginning, or a TIFF's at its end."""
+    """Whether a picture says that lowlight has written it: its tags stand near the beginning, a TIFF's at the end."""
     try:
         with path.open("rb") as file:
             found = _NAME in file.read(_ABOUT_BYTES)

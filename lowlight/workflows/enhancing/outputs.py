@@ -120,8 +120,8 @@ def all_exist(outputs: Iterable[Path], inputs: Iterable[Path], *, overwrite: boo
             raise OutputError(f"{output} is no result of lowlight but a photo, and is left alone; name another place")
         if _real_folder(os.path.abspath(output.parent)) in cameras and not names_us(output):
             raise OutputError(
-                f"{output} lies beside the photo and is no result of lowlight, perhaps the camera's own picture, and is "
-                "left alone; name another folder"
+                f"{output} lies beside the photo and is no result of lowlight but perhaps the camera's own picture, so "
+                "it is left alone; name another folder"
             )
     if len(there) == len(outputs) and not overwrite:
         return True

@@ -152,7 +152,7 @@ class _Look:
         bright = amplify(signed, choose_ratio(signed), tensor(frame.wb_gains), "wb")
         block = max(min(bright.shape[1:]) // COARSE_SIDE, 1)
         planes = block_means(bright, block).clamp_(min=0)
-        return cls(frame.size, frame.pattern, block, planes, zlib.crc32(frame.mosaic))
+        return cls(frame.size, frame.pattern, block, planes, zlib.crc32(frame.mosaic.data))
 
     def shows(self, other: "_Look") -> bool:
         if (self.size, self.pattern) != (other.size, other.pattern):

@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from lowlight.checkpoint import find_weights
 from lowlight.core.errors import UsageError
+from lowlight.data.pairs import read_manifest
 from lowlight.workflows.evaluating.evaluate import Progress, Report, version_rows
 from lowlight.workflows.evaluating.methods import EvaluateOptions
-from lowlight.workflows.evaluating.pair_lists import Selection, open_pair_list
+from lowlight.workflows.evaluating.own_inputs import refuse_own_inputs
+from lowlight.workflows.evaluating.pair_lists import PairList, Selection, open_pair_list
 from lowlight.workflows.evaluating.previews import PreviewBook
 from lowlight.workflows.evaluating.protocols import find_protocol
-from lowlight.workflows.evaluating.report_page import read_curves, write_page, write_rows
+from lowlight.workflows.evaluating.report_page import LOG, PAGE, read_curves, write_page, write_rows
 from lowlight.workflows.evaluating.together import evaluate_together
 from lowlight.workflows.evaluating.weight_lists import WeightsList, expand_weights, with_strategies
 
@@ -27,7 +30,14 @@ class Request:
     versions: bool = False  # group weights of one model
     rows: tuple[Path, ...] = ()  # files to write the rows to
     page: Path | None = None  # folder to write the page into
+    report: Path | None = None  # file that the caller writes the report to
     runs: tuple[Path, ...] = ()  # training runs whose curves the page shows
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """All files that are written."""
+        page = self.page / PAGE if self.page else None
+        return (*self.rows, *(path for path in (self.report, page) if path))
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,7 @@ def run_evaluation(request: Request, progress: Progress | None = None) -> Outcom
         raise UsageError("--oracle-posterior compares whole pictures; use another protocol than patches.")
     pairs = open_pair_list(request.data, find_protocol(options.protocol), request.selection)
     weights = expand_weights(request.weights or (), versions=request.versions)
+    refuse_own_inputs(request.outputs, _inputs(request, pairs, weights))
     several = [replace(options, weights=file) for file in weights.files] or [options]
     copies = 1
     if request.strategies:
@@ -75,6 +86,15 @@ def run_evaluation(request: Request, progress: Progress | None = None) -> Outcom
         curves = [*curves, *read_curves((), reports)] if not request.runs else curves
         page = write_page(request.page, reports, book.photos if book else (), versions=versions, curves=curves)
     return Outcome(tuple(reports), groups, page)
+
+
+def _inputs(request: Request, pairs: PairList, weights: WeightsList) -> list[Path]:
+    """All files and folders that are read, whether or not they are scored."""
+    rows = pairs.rows if request.data.is_dir() else read_manifest(request.data)
+    files = [] if request.options.baseline else [find_weights(file) for file in weights.files or (None,)]
+    logs = [folder / LOG for folder in (*request.runs, *(file.parent for file in files))]
+    exclude = [request.selection.exclude] if request.selection.exclude else []
+    return [request.data, *exclude, *files, *logs, *(file for row in rows for file in (row.dark, row.bright))]
 
 
 def _groups(weights: WeightsList, several: Sequence[EvaluateOptions], copies: int) -> dict[str, tuple[int, ...]]:

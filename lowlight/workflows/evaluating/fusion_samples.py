@@ -1,19 +1,16 @@
 """Figures of hypotheses: a network's samples for validation pictures and several numbers of frames."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from lowlight.core.photo import Picture
 from lowlight.core.restoration import HierarchicalModel
 from lowlight.data.fusion_source import FixedFrames
 from lowlight.report.fusion_figures import fusion_sheet
 from lowlight.workflows.evaluating.fusion_scores import evaluating, prior_noise, seeded_generator
 from lowlight.workflows.training.compute import batch_on
-from lowlight.writers import WriterOptions, write_picture
 
 _FIGURE_STREAM = 53
 
@@ -46,9 +43,3 @@ def samples_sheet(
             found[number] = torch.stack(images, 1).float().cpu().numpy()
     widest = pictures.validation_batch(first, items, max(frames, default=0))
     return fusion_sheet(widest.target.cpu().numpy(), widest.frames.cpu().numpy(), found, zoom=zoom)
-
-
-def draw_fusion_samples(model: HierarchicalModel, pictures: FixedFrames, path: Path, **options: int) -> Path:
-    """Write `samples_sheet`, with its options, as a PNG."""
-    write_picture(path, Picture(samples_sheet(model, pictures, **options)), WriterOptions(bits=8))  # type: ignore[arg-type]
-    return path

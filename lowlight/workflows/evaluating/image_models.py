@@ -18,7 +18,7 @@ from lowlight.core.photo import Picture
 from lowlight.data import DATASETS
 from lowlight.models import MODELS, current_name
 from lowlight.report.tables import Table
-from lowlight.workflows.evaluating.repair_figures import Compared
+from lowlight.workflows.evaluating.repair_figures import LOG, Compared
 from lowlight.workflows.evaluating.scorers import Figure, Scorer, find_scorer
 from lowlight.workflows.training.weights_files import EPOCH
 from lowlight.writers import WriterOptions, write_picture
@@ -146,26 +146,34 @@ def tables_of(rows: Sequence[dict[str, Any]]) -> tuple[list[Table], list[dict[st
     return tables, others
 
 
-def draw_figures(weights: Sequence[Path], data: Path, folder: Path, *, seed: int = 0) -> list[Path]:
-    """Draw what fits each of the weights files, or runs' folders, into `folder`; the written files are returned."""
+def check_figures(weights: Sequence[Path], folder: Path) -> None:
+    """Refuse weights whose figures would share names or do not exist, and a file in the folder's place."""
     names = names_of(weights)
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"two of the weights are called {name!r}, and so would be their figures; draw them apart")
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; name a folder for the figures")
+    for path in weights:
+        scorer = _scorer_of(read_header(weights_file(path)))
+        if scorer.comparison is None and scorer.figures is None:
+            raise UsageError(f"there are no figures of networks such as {path}; leave out --figures")
+
+
+def draw_figures(weights: Sequence[Path], data: Path, folder: Path, *, seed: int = 0) -> list[Path]:
+    """Draw what fits each of the weights files, or runs' folders, into `folder`; the written files are returned."""
+    check_figures(weights, folder)
     written = []
     compared: dict[str, list[Compared]] = {}
-    for name, path in zip(names, weights, strict=True):
+    for name, path in zip(names_of(weights), weights, strict=True):
         loaded = load_scored(path)
         if loaded.scorer.comparison is not None:
             network = Compared(name, loaded.model, loaded.configured(), loaded.path.parent)
             compared.setdefault(loaded.dataset, []).append(network)
-        elif loaded.scorer.figures is not None:
-            figures = loaded.scorer.figures(loaded.model, data, loaded.configured(), name, seed)
-            written += [_write_figure(folder, f"{name}-{kind}", figure) for kind, figure in figures.items()]
-        else:
-            raise UsageError(f"there are no figures of networks such as {path}")
+            continue
+        assert loaded.scorer.figures is not None
+        figures = loaded.scorer.figures(loaded.model, data, loaded.configured(), name, seed)
+        written += [_write_figure(folder, f"{name}-{kind}", figure) for kind, figure in figures.items()]
     for dataset, networks in compared.items():
         comparison = find_scorer(dataset).comparison
         assert comparison is not None
@@ -210,10 +218,20 @@ def load_scored(path: Path) -> Loaded:
     """Load the weights that a file, or a run's folder, is scored by; `WeightsError` where the posterior is missing."""
     file = weights_file(path)
     model, header = load_weights(file)
-    scorer = find_scorer(header.get("trained", {}).get("dataset", FORMER_DATASET))
+    scorer = _scorer_of(header)
     if not header.get("posterior") and hasattr(model, "encoder"):
         raise WeightsError(f"{file} lacks the encoder, which its scores need; train with run.keep_posterior = true")
     return Loaded(file, model, header, scorer)
+
+
+def files_read(weights: Sequence[Path], data: Path) -> list[Path]:
+    """What scoring and drawing read: the data, the weights files, and the logs of their runs."""
+    files = [weights_file(path) for path in weights]
+    return [data, *files, *(file.parent / LOG for file in files)]
+
+
+def _scorer_of(header: dict[str, Any]) -> Scorer:
+    return find_scorer(header.get("trained", {}).get("dataset", FORMER_DATASET))
 
 
 def names_of(weights: Sequence[Path]) -> list[str]:

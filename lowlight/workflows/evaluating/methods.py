@@ -22,10 +22,15 @@ from lowlight.workflows.evaluating.protocols import DEFAULT_PROTOCOL, Size, find
 from lowlight.workflows.evaluating.scoring import Pixels
 from lowlight.workflows.evaluating.tile_scores import tile_pictures
 
+ONE_VIEW = "one view without detail, whatever the weights recommend"
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
-    """What to score and how. `weights` is a file, a shipped model's name or None for the default ones."""
+    """What to score and how. `weights` is a file, a shipped model's name or None for the default ones.
+
+    Choices that contradict one another raise `UsageError`.
+    """
 
     weights: str | Path | None = None
     baseline: str | None = None  # in place of a network: a name of BASELINES
@@ -41,10 +46,26 @@ class EvaluateOptions:
     oracle: bool = False  # score posterior reconstructions too
     timed: bool = False  # seconds of network and merge apart
 
+    def __post_init__(self) -> None:
+        """Refuse what the protocol or the posterior cannot be measured with."""
+        tiles = find_protocol(self.protocol).tiles
+        if tiles and self.size == "full":
+            raise UsageError("The protocol patches measures tiles at packed size; leave out --size full.")
+        more = {f"--ensemble {self.ensemble}": (self.ensemble or 1) > 1, "--detail": bool(self.detail)}
+        if self.one_view and any(more.values()):
+            what = "--protocol patches" if tiles else "--oracle-posterior"
+            asked = " and ".join(option for option, given in more.items() if given)
+            raise UsageError(f"{what} scores one view of a photo without detail; leave out {asked}.")
+
     @property
     def compared_size(self) -> Size:
         """The size at which pictures are compared."""
         return self.size or find_protocol(self.protocol).size
+
+    @property
+    def one_view(self) -> bool:
+        """Whether one view without detail is scored: posterior reconstructions and unmerged tiles are such."""
+        return self.oracle or find_protocol(self.protocol).tiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,14 +134,13 @@ def _in_its_folder(method: Method, *, whole: bool) -> Method:
 
 def _network(options: EvaluateOptions, loaded: _Loaded, chosen: dict[str, Any]) -> Method:
     path, header, tiling = loaded.path, loaded.header, options.tiling
-    network_alone = options.oracle or find_protocol(options.protocol).tiles
     how = RestorerOptions(
         grid=tiling.grid,
         merge=tiling.merge,
         power=tiling.power,
-        # Posterior reconstructions and unmerged tiles are of one view, and are compared with such.
-        ensemble=1 if network_alone else options.ensemble,
-        detail=False if network_alone else options.detail,
+        # What one view made is compared with what one view made.
+        ensemble=1 if options.one_view else options.ensemble,
+        detail=False if options.one_view else options.detail,
         precision=options.precision,
         batch=options.batch,
         size=options.compared_size,
@@ -143,6 +163,7 @@ def _network(options: EvaluateOptions, loaded: _Loaded, chosen: dict[str, Any]) 
         "power": tiling.power if tiling.merge == "idw" else None,
         "ensemble": restorer.ensemble,
         "detail": restorer.detail,
+        "views": ONE_VIEW if options.one_view else None,
         "precision": str(restorer.dtype).removeprefix("torch."),
         "device": str(restorer.device),
         "batch": restorer.batch,

@@ -128,7 +128,7 @@ def repair_tables(rows: Sequence[dict[str, Any]]) -> list[Table]:
     sources = "; ".join(dict.fromkeys(row["about"]["digits"] for row in rows))
     tables = [repair_table(shown, f"{split} digits of {rows[0]['data']}: {sources}")]
     if with_losses := [row for row in shown if "neg_elbo" in row]:
-        cells = tuple((row["damage"], row["model"], *(f"{row[name]:.2f}" for name in LOSSES)) for row in with_losses)
+        cells = tuple((row["damage"], row["model"], *(_text(row[name], 2) for name in LOSSES)) for row in with_losses)
         columns = (("damage", False), ("model", False), *((title, True) for title in LOSSES.values()))
         tables.append(Table(f"Losses per digit, {split} digits, whatever trained the network", columns, cells))
     return tables
@@ -139,11 +139,14 @@ def repair_table(rows: Sequence[dict[str, Any]], told: str = "") -> Table:
     columns = (("damage", False), ("model", False), *((title, True) for title, _ in MEASURES.values()))
     cells = []
     for row in rows:
-        numbers = ((row.get(name), digits) for name, (_, digits) in MEASURES.items())
-        texts = (DASH if value is None else f"{value:.{digits}f}" for value, digits in numbers)
+        texts = (_text(row.get(name), digits) for name, (_, digits) in MEASURES.items())
         cells.append((row["damage"], row["model"], *texts))
     count = f"{rows[0]['images']} images" if rows else ""
     return Table("Repaired digits", columns, tuple(cells), "; ".join(filter(None, (count, told))))
+
+
+def _text(value: float | None, digits: int) -> str:
+    return DASH if value is None else f"{value:.{digits}f}"
 
 
 def _row(name: str, made: Tensor, clean: Tensor, damaged: Damaged, config: RepairConfig) -> dict[str, Any]:

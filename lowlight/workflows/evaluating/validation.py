@@ -64,7 +64,7 @@ def measure(picture: Pixels, truth: Pixels) -> dict[str, float | None]:
     first, second = (as_planes(pixels) for pixels in match_sizes(picture, gray_like(picture, truth)))
     values: dict[str, float | None] = {}
     for name, metric in METRICS.items():
-        value = metric.compute(first, second)
+        value = metric(first, second)
         values[name] = value if value is not None and np.isfinite(value) else None
     return values
 

@@ -7,6 +7,9 @@ from lowlight.core.errors import UsageError
 from lowlight.data.packed_set import write_packed_set
 from lowlight.data.pairs import load_pair, read_manifest, validation_rows
 from lowlight.data.photos import open_photos
+from lowlight.workflows.evaluating.own_inputs import refuse_own_inputs
+
+SUFFIX = ".zip"
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,13 @@ def pack_files(
         raise UsageError(f"--max-mib is {max_mib:g}; expected a number above 0")
     if target.exists() and not overwrite:
         raise UsageError(f"{target} exists already; choose another name, or --overwrite")
-    if target.resolve() == photos.resolve():
-        raise UsageError(f"{target} would replace the photos it is made from; choose another name")
+    listed = read_manifest(manifest) if manifest else []
+    read = [photos, *([manifest] if manifest else []), *(file for row in listed for file in (row.dark, row.bright))]
+    refuse_own_inputs([target], read)
+    if target.exists() and target.suffix.lower() != SUFFIX:
+        raise UsageError(f"{target} is no packed file; --overwrite replaces one whose name ends in {SUFFIX}")
     collection = open_photos(photos)
-    rows = validation_rows(read_manifest(manifest)) if manifest else []
+    rows = validation_rows(listed) if listed else []
     limit_bytes = None if max_mib is None else int(max_mib * 2**20)
     counts = write_packed_set(target, collection, (load_pair(row) for row in rows), limit_bytes)
     return Packed(target, **counts)
