@@ -6,10 +6,8 @@ threads are safe. LibRaw writes some warnings straight to the process's standard
 redirected for one thread only.
 """
 
-import math
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,8 @@ from lowlight.core.errors import UnsupportedRawError, UsageError
 from lowlight.core.photo import CfaPattern, Metadata, PerColour, RawFrame
 from lowlight.raw.balance import camera_to_srgb, choose_balance, daylight_gains, gains
 from lowlight.raw.dng_levels import dng_black
-from lowlight.raw.exif import DNG_VERSION, ORIENTATION, PHOTOMETRIC, read_metadata, tiff_tags
+from lowlight.raw.exif import DNG_VERSION, ORIENTATION, PHOTOMETRIC, tiff_tags
+from lowlight.raw.exposure_data import complete_metadata
 from lowlight.raw.levels import (
     LEVEL_PRESETS,
     Mosaic,
@@ -66,7 +65,7 @@ def read_raw(path: Path, *, black: float | None = None, white: float | None = No
     """Read one Bayer RAW: the visible mosaic in DN, odd sizes kept, levels, balance, matrix and metadata.
 
     `black` and `white` (DN, all colours) replace the file's levels; `LEVEL_PRESETS` has named pairs. Levels
-    follow the colour index; the white level is the per-colour one where the file has it. Raises
+    follow the colour index; the white level is the per-colour one where LibRaw knows it, but a DNG's own. Raises
     `BrokenFileError` for what cannot be read and `UnsupportedRawError` for what is no Bayer RAW, each with a
     sentence that starts with the file's name; `UsageError` for impossible `black` and `white`.
     """
@@ -195,8 +194,10 @@ def _copy(raw: Any, path: Path, container: str | None) -> _Decoded:
     tags = tiff_tags(path) if container == "TIFF" else {}
     colours, sizes = check_mosaic(raw, path, container, tags), raw.sizes
     mosaic = np.array(raw.raw_image_visible, dtype=np.uint16, order="C", copy=True)
-    exact = dng_black(path, (sizes.top_margin, sizes.left_margin)) if DNG_VERSION in tags else None
-    per_colour = raw.camera_white_level_per_channel
+    is_dng = DNG_VERSION in tags
+    exact = dng_black(path, (sizes.top_margin, sizes.left_margin)) if is_dng else None
+    # What a DNG calls white is white; LibRaw's number is the limit of its linear response, which may lie below.
+    per_colour = None if is_dng else raw.camera_white_level_per_channel
     return _Decoded(
         mosaic=mosaic,
         colours=colours,
@@ -210,7 +211,7 @@ def _copy(raw: Any, path: Path, container: str | None) -> _Decoded:
         # A tag that makes no sense is no turn; LibRaw takes its last bits.
         flip=int(sizes.flip) if tags.get(ORIENTATION, 1) in range(1, 9) else 0,
         pixel_aspect=float(sizes.pixel_aspect) or 1.0,
-        metadata=_metadata(raw, path),
+        metadata=complete_metadata(raw, path),
     )
 
 
@@ -266,34 +267,3 @@ def _white(
             raise UsageError(f"{sentence}; give other levels.")
         raise UnsupportedRawError(f"{sentence}; give the right levels by hand.")
     return r, g1, b, g2
-
-
-def _metadata(raw: Any, path: Path) -> Metadata:
-    """LibRaw's exposure data, which know the makers' habits, completed by what the file's own tags say."""
-    tagged = read_metadata(path)
-    with suppress(ValueError, OverflowError, OSError):  # a year that no calendar has
-        return _completed(tagged, raw.other, raw.lens)
-    return tagged
-
-
-def _completed(tagged: Metadata, other: Any, lens: Any) -> Metadata:
-    stamp = other.timestamp
-    taken_at, iso = tagged.taken_at, _known(other.iso_speed)
-    if taken_at is None and stamp is not None and stamp.year > 1970:
-        taken_at = stamp.strftime("%Y:%m:%d %H:%M:%S")
-    return replace(
-        tagged,
-        lens=" ".join(str(lens.model or "").split()) or tagged.lens,
-        exposure_s=_known(other.shutter_speed) or tagged.exposure_s,
-        aperture=_known(other.aperture) or tagged.aperture,
-        iso=tagged.iso if iso is None or iso == 65535 else iso,  # 65535: the 16-bit tag is full
-        focal_length_mm=_known(other.focal_length) or tagged.focal_length_mm,
-        taken_at=taken_at,
-        artist=tagged.artist or (" ".join(str(other.artist or "").split()) or None),
-    )
-
-
-def _known(value: float) -> float | None:
-    """Drop the digits that single precision added; None for what is no positive number."""
-    number = float(value)
-    return float(f"{number:.6g}") if math.isfinite(number) and number > 0 else None

@@ -1,14 +1,13 @@
 """LibRaw's own rendering of a RAW file: what the ground truths of the See-in-the-Dark pairs are."""
 
-import math
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import rawpy
 
-from lowlight.raw.exif import read_metadata, tiff_tags
+from lowlight.raw.exif import tiff_tags
+from lowlight.raw.exposure_data import complete_metadata
 from lowlight.raw.libraw import open_libraw
 from lowlight.raw.read import check_mosaic
 from lowlight.raw.refusals import check_file
@@ -49,10 +48,4 @@ def _render(path: Path, *, half_size: bool) -> tuple[npt.NDArray[np.uint16], flo
         rendered = raw.postprocess(
             use_camera_wb=True, half_size=half_size, no_auto_bright=True, output_bps=16, user_flip=0
         )
-        seconds = 0.0
-        with suppress(ValueError, OverflowError, OSError):  # what else stands there may be a year no calendar has
-            seconds = float(raw.other.shutter_speed)
-    pixels = np.asarray(rendered, dtype=np.uint16)
-    if not (math.isfinite(seconds) and seconds > 0):
-        return pixels, read_metadata(path).exposure_s
-    return pixels, float(f"{seconds:.6g}")  # without the digits that single precision added
+        return np.asarray(rendered, dtype=np.uint16), complete_metadata(raw, path).exposure_s
