@@ -28,7 +28,8 @@ from lowlight.ops.exposure import amplify, lowpass_base
 from lowlight.ops.registration import register
 from lowlight.ops.resampling import shifted
 from lowlight.raw.bayer import pack
-from lowlight.workflows.pairing.cache_pairs import CacheOptions, cache_pairs
+from lowlight.workflows.pairing.cache_options import CacheOptions
+from lowlight.workflows.pairing.cache_pairs import cache_pairs
 
 TILE = 32
 CPU = torch.device("cpu")

@@ -26,7 +26,8 @@ from lowlight.raw.read import read_raw
 from lowlight.raw.render import render_full_size
 from lowlight.workflows.pairing import cache_pairs as module
 from lowlight.workflows.pairing.cache_journal import JOURNAL
-from lowlight.workflows.pairing.cache_pairs import CacheOptions, CacheSummary, cache_pairs, forecast_cache
+from lowlight.workflows.pairing.cache_options import CacheOptions, CacheSummary
+from lowlight.workflows.pairing.cache_pairs import cache_pairs, forecast_cache
 from lowlight.writers.cfa_dng import write_cfa_dng
 
 BOUND = 0.5 / SCALE + 2**-23  # half a step, and the rounding of 32-bit floats
@@ -185,10 +186,15 @@ def test_files_that_changed_or_broke_are_decoded_again(tree: Path, tmp_path: Pat
     assert damaged.read_bytes() != bytes(content)
 
 
-def test_arrays_nobody_needs_any_more_are_removed(tree: Path, tmp_path: Path) -> None:
+def test_arrays_nobody_needs_any_more_are_removed_on_request(tree: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(tree, out)
-    summary = run(tree, out, exclude=["00001"])
+    narrower = CacheOptions(exclude=["00001"])
+    assert forecast_cache(tree, out, narrower).unneeded == 5
+    with pytest.raises(DataError, match=r"5 decoded files .* --prune"):
+        cache_pairs(tree, out, narrower)
+    assert len(list(out.rglob("*.npy"))) == FILES and len(open_cache(out).rows) == 12
+    summary = run(tree, out, exclude=["00001"], prune=True)
     assert (summary.pairs, summary.removed, summary.decoded) == (8, 5, 0)
     assert len(list(out.rglob("*.npy"))) == FILES - 5
 

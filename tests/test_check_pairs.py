@@ -18,7 +18,8 @@ from lowlight.data.alignment import align, measured_gain
 from lowlight.data.pairs import load_pair
 from lowlight.data.sid import open_pairs, read_exclude_file
 from lowlight.ops.resize import mean_of_blocks
-from lowlight.workflows.pairing.cache_pairs import CacheOptions, cache_pairs
+from lowlight.workflows.pairing.cache_options import CacheOptions
+from lowlight.workflows.pairing.cache_pairs import cache_pairs
 from lowlight.workflows.pairing.check_pairs import CheckOptions, PairCheck, check_pairs, judge, write_exclude_file
 
 NAMED = PairCheck(dark="d", bright="b", scene="s")

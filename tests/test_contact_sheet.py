@@ -102,9 +102,12 @@ def test_a_sheet_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: py
 def test_sheets_that_are_there_stay(tmp_path: Path) -> None:
     (tmp_path / "contact-sheet-1.jpg").write_bytes(b"mine")
     paths: list[Path] = []
-    for overwrite in (False, True):
-        sheets = ContactSheets(tmp_path, paths.append, overwrite=overwrite)
-        sheets.add(small_row("a", 100))
+    for overwrite in (False, False, True):
+        output = tmp_path / "contact-sheet-4.jpg"
+        sheets = ContactSheets(tmp_path, paths.append, overwrite=overwrite, outputs={output})
+        for _ in range(PHOTOS_A_SHEET + 1 if overwrite else 1):
+            sheets.add(small_row("a", 100))
         sheets.flush()
-        assert ((tmp_path / "contact-sheet-1.jpg").read_bytes() == b"mine") != overwrite
-    assert [path.name for path in paths] == ["contact-sheet-2.jpg", "contact-sheet-1.jpg"]
+        assert (tmp_path / "contact-sheet-1.jpg").read_bytes() == b"mine" and not output.exists()
+    # With overwriting, sheets of earlier runs alone are replaced.
+    assert [path.name[-5] for path in paths] == ["2", "3", "2", "3"]

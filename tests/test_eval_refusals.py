@@ -84,6 +84,12 @@ def test_manifests_hold_numbers_only(tmp_path: Path, column: str, value: str) ->
         read_manifest(path)
 
 
+def test_a_sensitivity_of_nothing_is_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text(f"{HEAD}a,test,d.dng,b.png,20,0,0\na,test,e.dng,b.png,20,-1,0\n")
+    assert [row.iso for row in read_manifest(path)] == [None, None]
+
+
 def test_a_place_in_a_burst_is_a_whole_number(tmp_path: Path) -> None:
     path = tmp_path / "pairs.csv"
     path.write_text(f"{HEAD}a,test,d.dng,b.png,20,1e2,2.0\n")

@@ -27,7 +27,8 @@ from lowlight.data.sid import open_pairs
 from lowlight.data.windows import Flips, mirror_to, mosaic_window, packed_window
 from lowlight.ops.color import decode, encode, luma
 from lowlight.raw.bayer import plane_offsets
-from lowlight.workflows.pairing.cache_pairs import CacheOptions, cache_pairs
+from lowlight.workflows.pairing.cache_options import CacheOptions
+from lowlight.workflows.pairing.cache_pairs import cache_pairs
 from lowlight.workflows.training.train import load_config, train
 
 TILE = 32

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lowlight.report import plots
+from lowlight.report.page import photo_anchors
 from lowlight.report.plots import Axis, Series, axis_around, histogram_plot, line_plot, scatter_plot
 from lowlight.report.statistics import (
     by_iso,
@@ -181,3 +182,7 @@ def test_plots_are_well_formed_and_stay_in_their_frame() -> None:
             numbers = path.get("d", "").translate(str.maketrans("MLZ", "   ")).replace(",", " ").split()
             assert all(math.isfinite(float(number)) and -1 <= float(number) <= plots.WIDTH for number in numbers)
     assert "nothing" in scatter_plot("t", [], "x", "y")
+
+
+def test_a_name_that_two_photos_have_leads_to_neither() -> None:
+    assert photo_anchors(["a.dng", "b.dng", "a.dng", "c.dng"], [0, 1, 2]) == {"b.dng": "photo-1"}

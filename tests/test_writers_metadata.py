@@ -32,6 +32,7 @@ METADATA = Metadata(
     iso=3200,
     focal_length_mm=35.5,
     taken_at="2016:02:03 04:05:06",
+    subsec_s=0.25,
     gps=Gps(-33.8567844, 151.2152967, -4.25),
     artist="Zoë",
     copyright="(c) Zoë",
@@ -79,6 +80,7 @@ def test_every_format_carries_the_metadata(tmp_path: Path, suffix: str) -> None:
     assert float(detail[Base.FNumber]) == 2.8 and float(detail[Base.FocalLength]) == 35.5
     assert detail[Base.ISOSpeedRatings] == 3200
     assert detail[Base.LensModel] == METADATA.lens and detail[Base.DateTimeOriginal] == METADATA.taken_at
+    assert detail[Base.SubsecTimeOriginal] == "250"
     assert detail[Base.UserComment] == b"ASCII\0\0\0" + "\n".join(RECORDED).encode()
     gps = exif.get_ifd(IFD.GPSInfo)
     assert (gps[GPS.GPSLatitudeRef], gps[GPS.GPSLongitudeRef], gps[GPS.GPSAltitudeRef]) == ("S", "E", b"\x01")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from lowlight.workflows.pairing.cache_pairs import Forecast
+    from lowlight.workflows.pairing.cache_options import Forecast
 
 
 def cache_command(
@@ -41,6 +41,9 @@ def cache_command(
         bool,
         typer.Option("--verify", envvar="LOWLIGHT_CACHE_VERIFY", help="Hash what is there; decode damaged ones again."),
     ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", envvar="LOWLIGHT_CACHE_PRUNE", help="Remove what these pairs do not need.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", envvar="LOWLIGHT_CACHE_DRY_RUN", help="Say how large it gets and stop.")
     ] = False,
@@ -51,7 +54,8 @@ def cache_command(
     Exit code 1 says that some files could not be decoded.
     """
     from lowlight.data.sid import read_exclude_file
-    from lowlight.workflows.pairing.cache_pairs import CacheOptions, cache_pairs, forecast_cache, size_in_words
+    from lowlight.workflows.pairing.cache_options import CacheOptions, size_in_words
+    from lowlight.workflows.pairing.cache_pairs import cache_pairs, forecast_cache
 
     options = CacheOptions(
         split=split,
@@ -61,6 +65,7 @@ def cache_command(
         levels=levels,
         jobs=jobs,
         verify=verify,
+        prune=prune,
     )
     if dry_run:
         _print_forecast(forecast_cache(data, out, options))
@@ -94,11 +99,12 @@ def cache_command(
 
 
 def _print_forecast(forecast: "Forecast") -> None:
-    from lowlight.workflows.pairing.cache_pairs import size_in_words
+    from lowlight.workflows.pairing.cache_options import size_in_words
 
     typer.echo(
         f"{forecast.pairs} pairs of {forecast.frames} dark frames and {forecast.truths} truths take "
         f"{size_in_words(forecast.bytes)}, {size_in_words(forecast.missing_bytes)} of it still to write; "
-        f"{size_in_words(forecast.free_bytes)} are free",
+        f"{size_in_words(forecast.free_bytes)} are free"
+        + (f"; {forecast.unneeded} decoded files are there that they do not need" if forecast.unneeded else ""),
         err=True,
     )

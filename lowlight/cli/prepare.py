@@ -58,7 +58,7 @@ def prepare_command(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from lowlight.workflows.pairing.cache_pairs import size_in_words
+    from lowlight.workflows.pairing.cache_options import size_in_words
     from lowlight.workflows.training.prepare import prepare_set
 
     errors = Console(stderr=True)
@@ -93,7 +93,7 @@ def _options(settings: list[str]) -> dict[str, Any]:
 
 
 def _print_forecast(forecast: "Forecast") -> None:
-    from lowlight.workflows.pairing.cache_pairs import size_in_words
+    from lowlight.workflows.pairing.cache_options import size_in_words
 
     typer.echo(
         f"{forecast.pictures} pictures take at most {size_in_words(forecast.bytes)}; "

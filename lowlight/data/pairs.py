@@ -85,7 +85,7 @@ def _row(path: Path, line: int, values: dict[str, str | None]) -> PairRow:
     ratio = number("ratio")
     if ratio is not None and not ratio > 0:
         raise DataError(f"{path}, line {line}: ratio is {ratio:g}; expected a positive number")
-    burst_index = number("burst_index") or 0.0
+    burst_index, iso = number("burst_index") or 0.0, number("iso")
     if not burst_index.is_integer():
         raise DataError(f"{path}, line {line}: burst_index is {burst_index:g}; expected a whole number or nothing")
     return PairRow(
@@ -94,7 +94,7 @@ def _row(path: Path, line: int, values: dict[str, str | None]) -> PairRow:
         scene=named["scene"],
         split=named["split"],
         ratio=ratio,
-        iso=number("iso"),
+        iso=iso if iso and iso > 0 else None,  # 0 is what many write for unknown
         burst_index=int(burst_index),
     )
 

@@ -5,6 +5,7 @@ Nothing is fetched: style, script, plots and pictures are in the page, and its s
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -126,7 +127,7 @@ def _parts(
     curves: Sequence[Curves],
 ) -> list[Part]:
     oracle, seconds = oracle_table(reports), seconds_table(reports)
-    anchors = {reports[0]["rows"][photo.index]["dark"]: f"photo-{photo.index}" for photo in photos}
+    anchors = photo_anchors([row["dark"] for row in reports[0]["rows"]], [photo.index for photo in photos])
     extremes = [
         _table(table, _heading(reports, report), anchors) for report in reports if (table := extremes_table(report))
     ]
@@ -146,6 +147,12 @@ def _parts(
         Part("rows", "All rows", every, folded=True),
         Part("settings", "Settings", settings, folded=True),
     ]
+
+
+def photo_anchors(names: Sequence[str], shown: Sequence[int]) -> dict[str, str]:
+    """Where the names of shown photos lead, by their rows' indices; one that several rows have leads nowhere."""
+    counts = Counter(names)
+    return {names[index]: f"photo-{index}" for index in shown if counts[names[index]] == 1}
 
 
 def _first_and_more(tables: Sequence[str]) -> str:

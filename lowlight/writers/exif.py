@@ -60,6 +60,8 @@ def exif_tags(picture: Picture, *, encoded: bool = True) -> ExifTags:
     ]
     if metadata.taken_at and _TIME.fullmatch(metadata.taken_at):
         exif.append(ascii_entry(36867, metadata.taken_at))  # DateTimeOriginal
+        if metadata.subsec_s is not None:
+            exif.append(ascii_entry(37521, f"{min(int(metadata.subsec_s * 1000 + 0.5), 999):03}"))  # its SubSec
     if picture.recorded:
         exif.append(undefined_entry(37510, _user_comment("\n".join(picture.recorded))))
     if encoded:

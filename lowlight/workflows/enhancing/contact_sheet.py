@@ -1,7 +1,7 @@
 """Sheets of small pictures, before and after, to look through a whole run at a glance."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from lowlight.ops.orient import turn_upright
 from lowlight.raw.bayer import pack
 from lowlight.workflows.enhancing.inputs import printable
 from lowlight.writers import replacing
+from lowlight.writers.depth import to_uint8
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ LABEL_PX = 22
 PHOTOS_A_SHEET = 12
 COLUMNS = ("as shot", "amplified", "enhanced")
 BACKGROUND, INK = (24, 24, 24), (220, 220, 220)
+MARK, MARK_BYTES = b"lowlight contact sheet", 4096  # a comment in each sheet, and how far in it may stand
 Small = npt.NDArray[np.uint8]
 Window = tuple[int, int, int, int]  # x, y, width, height in sensor pixels
 
@@ -52,7 +54,7 @@ def thumbnails(
     plain = [_developed(frame, small, amount) for amount in (1.0, ratio)]
     shot, amplified = (turn_upright(picture, frame.orientation) for picture in plain)
     after = None if result is None else _shrunk(result, shot.shape[:2])
-    return Thumbnails(label, (_to_8_bit(shot), _to_8_bit(amplified), after))
+    return Thumbnails(label, (to_uint8(shot), to_uint8(amplified), after))
 
 
 def cut_mosaic(frame: RawFrame, window: Window) -> RawFrame:
@@ -70,26 +72,27 @@ def _developed(frame: RawFrame, small: torch.Tensor, ratio: float) -> npt.NDArra
 
 
 def _shrunk(result: npt.NDArray[np.uint16], size: tuple[int, ...]) -> Small:
-    pixels = np.broadcast_to(_to_8_bit(result), (*result.shape[:2], 3))
+    pixels = np.broadcast_to(to_uint8(result), (*result.shape[:2], 3))
     image = Image.fromarray(np.ascontiguousarray(pixels))
     return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BOX))
-
-
-def _to_8_bit(pixels: npt.NDArray[np.uint16]) -> Small:
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 class ContactSheets:
     """Writes `contact-sheet-1.jpg` and so on into a folder, each as soon as it is full, and tells `written` of it.
 
-    Numbers that are taken are passed over, unless they are to be overwritten. A sheet that cannot be written is
-    reported and costs nothing else.
+    Numbers that are taken are passed over, unless a sheet of an earlier run is there and is to be overwritten; so are
+    those of the `outputs` of this run. A sheet that cannot be written is reported and costs nothing else.
     """
 
     def __init__(
-        self, folder: Path, written: Callable[[Path], None] = lambda path: None, *, overwrite: bool = False
+        self,
+        folder: Path,
+        written: Callable[[Path], None] = lambda path: None,
+        *,
+        overwrite: bool = False,
+        outputs: Collection[Path] = (),
     ) -> None:
-        self.folder, self.overwrite, self._written = folder, overwrite, written
+        self.folder, self.overwrite, self.outputs, self._written = folder, overwrite, outputs, written
         self._number = 0
         self._rows: list[Thumbnails] = []
 
@@ -104,12 +107,12 @@ class ContactSheets:
         if not self._rows:
             return
         path = self._next_path()
-        while path.exists() and not self.overwrite:
+        while path in self.outputs or (path.exists() and not (self.overwrite and _is_sheet(path))):
             path = self._next_path()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary:
-                _sheet(self._rows).save(temporary, "JPEG", quality=90, subsampling=0)
+                _sheet(self._rows).save(temporary, "JPEG", quality=90, subsampling=0, comment=MARK)
             self._written(path)
         except OSError as error:
             logger.warning("%s could not be written: %s", path, error.strerror or error)
@@ -118,6 +121,14 @@ class ContactSheets:
     def _next_path(self) -> Path:
         self._number += 1
         return self.folder / f"contact-sheet-{self._number}.jpg"
+
+
+def _is_sheet(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return MARK in file.read(MARK_BYTES)
+    except OSError:
+        return False
 
 
 def _sheet(rows: list[Thumbnails]) -> Image.Image:

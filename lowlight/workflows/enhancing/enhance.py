@@ -146,7 +146,10 @@ class _Flow:
         options = enhancer.options
         self.threads = options.jobs
         folder = options.out.parent if is_file_name(options.out) else options.out
-        self.sheets = ContactSheets(folder, on_sheet, overwrite=overwrite) if options.contact_sheet else None
+        self.sheets = None
+        if options.contact_sheet:
+            outputs = {path for job in jobs for path in (job.output, *job.beside)}
+            self.sheets = ContactSheets(folder, on_sheet, overwrite=overwrite, outputs=outputs)
 
     def run(self) -> list[Row]:
         remove_leftovers(path for job in self.jobs for path in (job.output, *job.beside))

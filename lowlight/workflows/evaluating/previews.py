@@ -3,7 +3,6 @@
 import io
 
 import numpy as np
-import numpy.typing as npt
 
 from lowlight.data.pairs import Pair
 from lowlight.ops.orient import turn_upright
@@ -11,6 +10,7 @@ from lowlight.ops.resize import mean_of_blocks
 from lowlight.report.page import Layer, Photo
 from lowlight.workflows.evaluating.baselines import amplified
 from lowlight.workflows.evaluating.scoring import Pixels
+from lowlight.writers.depth import to_uint8
 
 QUALITY = 84
 SHOWN_METHODS = 4  # more would make the page heavy
@@ -46,8 +46,7 @@ class PreviewBook:
 def _jpeg(pixels: Pixels, size: tuple[int, int]) -> bytes:
     from PIL import Image
 
-    eight_bits: npt.NDArray[np.uint8] = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    image = Image.fromarray(np.ascontiguousarray(np.broadcast_to(eight_bits, (*pixels.shape[:2], 3))))
+    image = Image.fromarray(np.ascontiguousarray(np.broadcast_to(to_uint8(pixels), (*pixels.shape[:2], 3))))
     if image.size != size:
         image = image.resize(size, Image.Resampling.BOX)
     buffer = io.BytesIO()

@@ -14,6 +14,7 @@ from lowlight.core.errors import LowlightError
 from lowlight.metrics.color_error import block_colour_error
 from lowlight.raw.render import libraw_version
 from lowlight.workflows.evaluating.validation import as_planes, gray_like, match_sizes, measure
+from lowlight.writers.depth import to_uint8
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def score(picture: Pixels, truth: Pixels, bits: int = 16) -> Row:
 
 def rounded_to_8_bits(pixels: Pixels) -> Pixels:
     """Round uint16 values to the nearest that 8 bits can hold (multiples of 257)."""
-    return np.asarray((pixels.astype(np.uint32) + 128) // 257 * 257).astype(np.uint16)
+    return to_uint8(pixels) * np.uint16(257)
 
 
 @contextmanager

@@ -7,10 +7,9 @@ stood. The index appears last; what it names is complete.
 import hashlib
 import shutil
 import signal
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
@@ -31,56 +30,18 @@ from lowlight.data.cache import (
     npy_bytes,
     source_file,
 )
-from lowlight.data.decoding import Pixels, TruthSize, decode_frame, decode_truth
+from lowlight.data.decoding import Pixels, decode_frame, decode_truth
 from lowlight.data.pairs import PairRow
-from lowlight.data.sid import Burst, open_pairs
+from lowlight.data.sid import open_pairs
 from lowlight.raw.bayer import packed_size
 from lowlight.raw.levels import LEVEL_PRESETS
 from lowlight.raw.render import visible_size
 from lowlight.workflows.pairing.cache_journal import Journal, Record
+from lowlight.workflows.pairing.cache_options import SPARE_BYTES, CacheOptions, CacheSummary, Forecast, size_in_words
 from lowlight.workflows.training.stopping import StopFlag, stop_on_signal
 from lowlight.writers.atomic import is_leftover, replacing
 
-SPARE_BYTES = 64 << 20  # of the disk that are left free
 Progress = Callable[[int, int], None]  # files done, files in all
-
-
-@dataclass(frozen=True, kw_only=True)
-class CacheOptions:
-    """Which pairs to decode and how."""
-
-    split: str | None = None  # train, val or test; None: all
-    burst: Burst = "any"
-    exclude: Collection[str] = ()
-    truth_size: TruthSize = "half"  # full: for networks that give the sensor's size
-    levels: str = ""  # pinned black and white, a name of LEVEL_PRESETS; "": the files' own
-    jobs: int = 2  # files decoded at a time
-    verify: bool = False  # hash the arrays that are there, and decode broken ones again
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """What a cache will take. Sizes are for frames whose mosaic begins with red; others take a row more."""
-
-    pairs: int
-    frames: int
-    truths: int
-    bytes: int  # of the whole cache
-    missing_bytes: int  # of what is not decoded yet
-    free_bytes: int  # of the disk it goes to
-
-
-@dataclass(frozen=True)
-class CacheSummary:
-    """What a run did. `failed` are files that could not be decoded, with the reason."""
-
-    folder: Path
-    pairs: int
-    decoded: int
-    kept: int
-    removed: int
-    bytes: int
-    failed: dict[str, str]
 
 
 def forecast_cache(data: Path, folder: Path, options: CacheOptions) -> Forecast:
@@ -98,24 +59,25 @@ def cache_pairs(
     """Decode the pairs of a manifest or SID folder into the cache `folder`; what is there already is kept.
 
     `announce` is told the forecast before anything is written. Files that cannot be decoded are left out with their
-    pairs and listed. Arrays that no pair needs any more are removed. Raises `DataError` where files are missing or
-    the disk is too small, `InterruptedRunError` on a signal; the same call then goes on.
+    pairs and listed. Arrays that no pair needs any more are removed on request only. Raises `DataError` where there
+    are some otherwise, where files are missing or the disk is too small, `InterruptedRunError` on a signal; the same
+    call then goes on.
     """
     plan = _Plan(data, folder, options)
     forecast = plan.forecast()
     if announce:
         announce(forecast)
+    if forecast.unneeded and not options.prune:
+        raise DataError(
+            f"{folder} holds {forecast.unneeded} decoded files that these pairs do not need and that would be lost; "
+            "add --prune to remove them, or name another folder"
+        )
     if forecast.missing_bytes + SPARE_BYTES > forecast.free_bytes:
         raise DataError(
             f"the cache would take {size_in_words(forecast.missing_bytes)} more, but the disk of {folder} has "
             f"{size_in_words(forecast.free_bytes)} free; choose another disk, one split or only the first of each burst"
         )
     return plan.run(progress)
-
-
-def size_in_words(count: int) -> str:
-    """Bytes as MiB or GiB."""
-    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
 class _Plan:
@@ -179,7 +141,10 @@ class _Plan:
                 missing += 0 if truth else size
         home = next(place for place in (self.folder.resolve(), *self.folder.resolve().parents) if place.exists())
         free = shutil.disk_usage(home).free
-        return Forecast(len(self.rows), len(self.darks), len(self.by_truth), total, missing, free)
+        needed = {("frame", self.shown(dark)) for dark in self.darks}
+        needed |= {("truth", self.shown(bright)) for bright in self.by_truth}
+        unneeded = len(self.journal.known.keys() - needed)
+        return Forecast(len(self.rows), len(self.darks), len(self.by_truth), total, missing, free, unneeded)
 
     def run(self, progress: Progress | None) -> CacheSummary:
         """Decode what is missing with several threads, then write the index."""

@@ -11,7 +11,7 @@ from lowlight.core.errors import DataError, UsageError
 from lowlight.data.fusion_celeba import FusionCelebaConfig, plan_fusion_celeba
 from lowlight.data.fusion_tless import FusionTlessConfig, plan_fusion_tless
 from lowlight.data.prepared import Plan, Progress, check_name
-from lowlight.workflows.pairing.cache_pairs import SPARE_BYTES, size_in_words
+from lowlight.workflows.pairing.cache_options import SPARE_BYTES, size_in_words
 
 
 @dataclass(frozen=True)
