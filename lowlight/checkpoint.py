@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lowlight import __version__
 from lowlight.core.config import to_dict
-from lowlight.core.errors import ConfigError, WeightsError
+from lowlight.core.errors import ConfigError, OutputError, WeightsError
 from lowlight.models import build_model, current_name, model_config
 from lowlight.writers.atomic import replacing
 
@@ -172,8 +172,12 @@ def file_sha256(path: Path) -> str:
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a resume state: tensors and plain values only, under a temporary name first."""
-    with replacing(path) as temporary:
-        torch.save(state, temporary)
+    try:
+        with replacing(path) as temporary:
+            torch.save(state, temporary)
+    except (OSError, RuntimeError) as error:  # the latter is how PyTorch says that a disk is full
+        reason = str(error).strip().split("\n")[0]
+        raise OutputError(f"{path} could not be written ({reason}); make room, or choose another folder") from error
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 """The benchmark: its material, its clocks, its sums, and that both sides do the same work."""
 
 import json
+import re
+import shutil
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,15 +18,15 @@ from typer.testing import CliRunner
 from lowlight.checkpoint import load_weights, save_weights
 from lowlight.cli import app
 from lowlight.cli.bench import _sizes, print_stages
-from lowlight.core.errors import UsageError
+from lowlight.core.errors import OutputError, UsageError
 from lowlight.core.photo import Picture
 from lowlight.data.pictures import read_picture
-from lowlight.models import build_model
+from lowlight.models import build_model, model_config
 from lowlight.models.sid_net import SidNetConfig
 from lowlight.ops.tiling import dense
 from lowlight.raw.read import read_raw
 from lowlight.restorer import Restorer, RestorerOptions
-from lowlight.workflows.benchmarking import limits, network_tasks, precision, tasks
+from lowlight.workflows.benchmarking import benchmark, limits, network_tasks, precision, tasks
 from lowlight.workflows.benchmarking.benchmark import BenchConfig, run_benchmark, summary
 from lowlight.workflows.benchmarking.limits import matrix_rate
 from lowlight.workflows.benchmarking.material import (
@@ -44,6 +47,7 @@ from lowlight.workflows.enhancing.inputs import Photo
 from lowlight.writers import write_picture
 
 TINY = {"base_channels": 2, "latent": 4, "init": "kaiming"}
+TINY_SETS = {"base_channels": 2, "channel_cap": 4, "latent": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -163,6 +167,18 @@ def test_more_tiles_and_more_frames_are_measured(frame: Path, tiny_weights: Path
     assert rows[1]["stages"]["align"] > rows[0]["stages"]["align"]
 
 
+@pytest.mark.parametrize(("name", "options", "told"), [("sid-net", TINY, True), ("fusion-raw", TINY_SETS, False)])
+def test_the_rate_of_several_frames_is_told_where_they_are_fused_first(
+    frame: Path, tmp_path: Path, name: str, options: dict[str, Any], told: bool
+) -> None:
+    weights, config = tmp_path / "weights.safetensors", model_config(name, options)
+    save_weights(weights, name, config, build_model(name, config).state_dict(), trained={}, scores={})
+    row = tasks.photo_task("lowlight", str(frame), str(weights), "cpu", "fp32", "baseline", None, frames=2)
+    assert (row["gflops"] is not None, row["share_of_limit"] is not None) == (told, told)
+    line = {**row, "measure": "photo", "side": "lowlight", "at": 2.0, "run": 0}
+    assert summary([line])[0]["gflops"] == row["gflops"]
+
+
 def test_the_cost_of_16_bits_is_that_of_eval(tiny_weights: Path, tmp_path: Path) -> None:
     light = gray_light(48, 64)
     write_raw(tmp_path / "dark.dng", light, PAIR_RATIO, 0.1)
@@ -227,6 +243,8 @@ def test_summaries_are_medians_and_ratios_of_neighbours() -> None:
         ({"megapixels": ()}, "size"),
         ({"megapixels": (5000.0,)}, "megapixels"),
         ({"weights": Path("a"), "model": "b"}, "either"),
+        ({"upscale": 2}, "name a model"),
+        ({"curve": "batch", "forward": True, "photos": 3}, "leave out --forward, --photos"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(options: dict[str, object], word: str) -> None:
@@ -238,6 +256,41 @@ def test_sizes_are_read_or_refused() -> None:
     assert _sizes("3,12.5") == (3.0, 12.5)
     with pytest.raises(UsageError, match="as in 3,12"):
         _sizes("big")
+
+
+@pytest.mark.parametrize("name", ["weights.json", "pairs.json", "dark.json", "."])
+def test_what_is_measured_is_never_written_over(tiny_weights: Path, tmp_path: Path, name: str) -> None:
+    shutil.copy(tiny_weights, tmp_path / "weights.json")
+    (tmp_path / "dark.json").write_text("a frame")
+    (tmp_path / "pairs.json").write_text("dark,bright\ndark.json,dark.json\n")
+    words = ["bench", "--weights", str(tmp_path / "weights.json"), "--pairs", str(tmp_path / "pairs.json")]
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    done = CliRunner().invoke(app, [*words, "--json", str(tmp_path / name)])
+    assert isinstance(done.exception, UsageError)
+    assert re.search("is a folder|made from", str(done.exception))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_tables_are_shown_where_the_file_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(config: BenchConfig, on_row: object) -> dict[str, Any]:
+        (tmp_path / "in").rmdir()
+        line = {"measure": "photo", "side": "lowlight", "at": 12.0, "runs": 1, "seconds": 3.25, "gflops": None}
+        return {"machine": {"cores": 7}, "rows": [], "summary": [line]}
+
+    (tmp_path / "in").mkdir()
+    monkeypatch.setattr(benchmark, "run_benchmark", measured)
+    done = CliRunner().invoke(app, ["bench", "--model", "sid-net", "--json", str(tmp_path / "in" / "out.json")])
+    assert isinstance(done.exception, OutputError) and "3.25" in done.output
+
+
+def test_jobs_without_a_folder_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "run_benchmark", lambda *given, **named: {"machine": {}, "summary": []})
+    done = CliRunner().invoke(app, ["bench", "--model", "sid-net", "--jobs", "4"])
+    assert isinstance(done.exception, UsageError) and "--photos" in str(done.exception)
+    # Of the environment it is for every command.
+    done = CliRunner().invoke(app, ["bench", "--model", "sid-net"], env={"LOWLIGHT_JOBS": "4"})
+    assert done.exit_code == 0, done.output
+    assert CliRunner().invoke(app, ["bench", "--model", "sid-net", "--jobs", "4", "--photos", "2"]).exit_code == 0
 
 
 def test_a_profile_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:

@@ -175,6 +175,28 @@ def test_the_command_reports_and_writes(spoiled: Path, tree: Path, tmp_path: Pat
     assert "10001_00_0.1" in fine.stdout
 
 
+def test_what_is_read_is_never_written_over(tree: Path, tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(check_pairs_command)
+    root, exclude, manifest = tmp_path / "tree", tmp_path / "ex.txt", tmp_path / "pairs.csv"
+    shutil.copytree(tree, root)
+    exclude.write_text("00001\n")
+    manifest.write_text("dark,bright\ntree/short/10001_00_0.1s.dng,tree/long/10001_00_10s.dng\n")
+    dark, listed = root / "short" / "10001_00_0.1s.dng", root / "Sony_test_list.txt"
+    for data, output in ((root, exclude), (root, listed), (root, dark), (manifest, manifest), (manifest, dark)):
+        before = output.read_bytes()
+        given = [str(data), "--exclude", str(exclude), "-o", str(output), "--overwrite"]
+        error = CliRunner().invoke(app, given).exception
+        assert isinstance(error, UsageError) and "made from" in str(error)
+        assert output.read_bytes() == before
+    cache_pairs(root, tmp_path / "cache", CacheOptions(split="test"))
+    given = [str(tmp_path / "cache"), "-o", str(tmp_path / "cache" / "index.json"), "--overwrite"]
+    assert isinstance(CliRunner().invoke(app, given).exception, UsageError)
+    # An earlier result is none of the data, though it lies in their folder.
+    given = [str(root), "--split", "test", "-o", str(root / "bad.txt"), "--overwrite"]
+    assert [CliRunner().invoke(app, given).exit_code for _ in range(2)] == [0, 0]
+
+
 @pytest.mark.shared
 def test_the_real_pairs_are_fine_and_spoiled_ones_are_found(shared_data: Path) -> None:
     manifest = shared_data / "sid_pairs" / "pairs.csv"

@@ -14,7 +14,7 @@ from training_material import TINY_MODEL
 
 from lowlight import checkpoint
 from lowlight.checkpoint import find_weights, load_state, load_weights, read_header, save_state, save_weights
-from lowlight.core.errors import WeightsError
+from lowlight.core.errors import OutputError, WeightsError
 from lowlight.models import build_model, model_config
 
 NAME = "sid-net-slim"
@@ -192,6 +192,19 @@ def test_weights_are_found_by_path_then_in_the_package_then_beside_it(
         assert find_weights(run) == run / name
     with pytest.raises(WeightsError, match=f"'pix2pix'; shipped are {checkpoint.DEFAULT_WEIGHTS}"):
         find_weights("pix2pix")
+
+
+def test_a_full_disk_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(state: object, file: Path) -> None:
+        file.write_bytes(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file\nand more")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(
+        OutputError, match=r"state\.pt could not be written \(PytorchStreamWriter failed writing file\);"
+    ):
+        save_state(tmp_path / "state.pt", {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_states_hold_tensors_and_plain_values_and_run_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,16 @@ def test_a_service_without_stdout_gets_its_pictures(dark_dng: Path, tiny_weights
     command = f"{sys.executable} -m lowlight enhance '{dark_dng}' -o '{tmp_path / 'out.png'}' >&-"
     done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and (tmp_path / "out.png").is_file(), done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_names_that_are_no_utf_8_are_printed(dark_dng: Path, tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/caf\xe9.dng"
+    shutil.copy(dark_dng, name)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": "utf-8:strict"}
+    typed = [sys.executable, "-m", "lowlight", "inspect", name]
+    done = subprocess.run(typed, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0 and b"caf\\udce9.dng" in done.stdout, done.stderr
 
 
 def test_wrong_use_of_eval_and_train_ends_with_2(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class Outer:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-finite = st.floats(allow_nan=False, allow_infinity=True)
+finite = st.floats(allow_nan=False, allow_infinity=False)
 inners = st.builds(
     Inner, rate=finite, pair=st.tuples(finite, finite), many=st.lists(st.integers(-(2**62), 2**62)).map(tuple)
 )
@@ -78,6 +78,8 @@ def test_control_characters_survive_toml() -> None:
         ({"inner": 3}, "inner in here is 3; expected a section"),
         ({"inner": {"rate": "fast"}}, "rate in inner in here is 'fast'; expected float"),
         ({"inner": {"rate": True}}, "expected float"),
+        ({"inner": {"rate": math.inf}}, "rate in inner in here is inf; expected a finite number"),
+        ({"inner": {"pair": [0.0, math.nan]}}, "pair in inner in here is nan; expected a finite number"),
         ({"inner": {"pair": [1.0]}}, "has 1 values; expected 2"),
         ({"inner": {"pair": 1.0}}, "expected a list"),
         ({"inner": {"many": [1, "2"]}}, "is '2'; expected int"),
@@ -106,6 +108,20 @@ def test_files_that_are_no_toml_are_refused(tmp_path: Path) -> None:
             read_toml(path)
 
 
+def test_a_byte_order_mark_and_names_of_any_bytes_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_bytes(b'\xef\xbb\xbfpath = "ph\xff"\n')
+    assert read_toml(path) == {"path": "ph\udcff"}
+
+
+def test_toml_that_is_too_deep_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text("a = " + 3000 * "[")
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        read_toml(path)
+    assert overrides({}, ["run.steps=" + 3000 * "["])["run"]["steps"].startswith("[[[")
+
+
 def run(**changes: dict[str, Any]) -> TrainConfig:
     values = tiny_values(Path("photos"))
     for section, change in changes.items():
@@ -125,7 +141,10 @@ def run(**changes: dict[str, Any]) -> TrainConfig:
         ({"run": {"precision": "fp16"}}, "precision is fp16; expected one of auto, fp32, bf16"),
         ({"optimiser": {"batch": 0}}, "batch is 0"),
         ({"optimiser": {"ema": 1.0}}, "ema is 1.0"),
-        ({"optimiser": {"learning_rate": math.nan}}, "learning_rate is nan"),
+        ({"optimiser": {"learning_rate": math.inf}}, "learning_rate in .* is inf; expected a finite number"),
+        ({"run": {"steps": None, "minutes": math.inf}}, "minutes in .* is inf; expected a finite number"),
+        ({"optimiser": {"milestone": 0.25}}, "milestone is 0.25, which says nothing to the schedule cosine"),
+        ({"optimiser": {"final": 0.1, "schedule": "milestone"}}, "choose the schedule cosine"),
         ({"optimiser": {"schedule": "linear"}}, "schedule in optimiser"),
         ({"optimiser": {"lr": 1.0}}, "unknown key 'lr' in optimiser"),
         ({"data": {"name": "sid"}}, "no dataset called 'sid'"),
@@ -176,6 +195,16 @@ def test_a_budget_unsets_those_below_it(tmp_path: Path, budget: str) -> None:
     over_both = load_config(path, {}, "thesis/sid-net")
     assert (over_both.run.minutes, over_both.run.epochs) == (5.0, None)
     assert over_both.data.name == "pairs"
+
+
+def test_another_schedule_unsets_what_was_about_the_one_below(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text('[optimiser]\nschedule = "cosine"\nfinal = 0.1\n')
+    rates = load_config(
+        path, overrides({"schedule": "milestone"}, ["optimiser.milestone=0.25", "run.steps=1"])
+    ).optimiser
+    assert (rates.schedule, rates.milestone, rates.final) == ("milestone", 0.25, 0.0)
+    assert load_config(path, overrides({"schedule": "cosine", "steps": 1}, [])).optimiser.final == 0.1
 
 
 @pytest.mark.parametrize("setting", ["seed", "seed=3", "run.seed"])

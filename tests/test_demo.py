@@ -15,6 +15,7 @@ from lowlight.core.photo import RGGB
 from lowlight.data.pictures import read_picture
 from lowlight.models import build_model, model_config
 from lowlight.raw.read import read_raw
+from lowlight.workflows.benchmarking.material import write_frame
 from lowlight.workflows.demo import carried_photo, run_demo
 from lowlight.workflows.evaluating.baselines import amplified
 
@@ -85,12 +86,34 @@ def test_the_carried_photo_is_there_without_a_network() -> None:
     assert photo.shape == (500, 741, 3) and photo.dtype == np.uint8
 
 
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_files_of_others_are_left_alone(tmp_path: Path, weights: Path, photo: npt.NDArray[np.uint8], name: str) -> None:
+    run_demo(tmp_path, weights=weights, device="cpu", photo=photo)
+    run_demo(tmp_path, weights=weights, device="cpu", photo=photo)  # its own are replaced
+    if name == "dark.dng":
+        write_frame(tmp_path / name, 64, 96)
+    else:
+        iio.imwrite(tmp_path / name, photo)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UsageError, match=f"{name} is no file of an earlier demo"):
+        run_demo(tmp_path, ratio=2, weights=weights, device="cpu", photo=photo)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_wrong_use_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="2 to 300"):
         run_demo(tmp_path, ratio=1000)
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="is a file"):
         run_demo(tmp_path / "file")
+
+
+def test_seeds_that_no_generator_takes_are_refused(tmp_path: Path) -> None:
+    from lowlight.cli.demo import demo
+
+    app = typer.Typer()
+    app.command()(demo)
+    assert CliRunner().invoke(app, [str(tmp_path / "out"), "--seed", str(2**64)]).exit_code == 2
 
 
 def test_command_says_what_was_done(tmp_path: Path, weights: Path) -> None:

@@ -71,8 +71,10 @@ def photos(dark_dng: Path, tmp_path: Path) -> Path:
     """A folder of three dark photos and something else."""
     folder = tmp_path / "photos"
     folder.mkdir()
-    for name in ("a.dng", "b.dng", "c.dng"):
-        shutil.copy(dark_dng, folder / name)
+    for number, name in enumerate(("a.dng", "b.dng", "c.dng")):
+        content = bytearray(dark_dng.read_bytes())
+        content[-2] ^= number  # the last pixel's lower byte: no two are the same exposure
+        (folder / name).write_bytes(content)
     (folder / "notes.txt").write_text("x")
     return folder
 

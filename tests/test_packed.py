@@ -120,6 +120,18 @@ def test_unreadable_and_tiny_photos_are_left_out(tmp_path: Path) -> None:
     assert (counts["photos"], counts["unusable"]) == (2, 2)
 
 
+def test_photos_of_names_that_are_no_utf_8_are_packed(tmp_path: Path) -> None:
+    name = training_names(1)[0]
+    try:
+        write_photos(tmp_path / "photos", [name, os.fsdecode(b"caf\xe9.png")])
+    except OSError:
+        pytest.skip("a file system of UTF-8 alone")
+    loose = open_photos(tmp_path / "photos")
+    write_packed_set(tmp_path / "set.zip", loose, [])
+    photos = open_photos(tmp_path / "set.zip")
+    assert photos.names == loose.names and photos.digest() == loose.digest() and len(photos) == 2
+
+
 def test_what_is_no_collection_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.zip").write_text("hello")
     with zipfile.ZipFile(tmp_path / "empty.zip", "w"):
@@ -158,6 +170,12 @@ def test_what_is_packed_is_never_replaced(folder: Path, tmp_path: Path, name: st
     with pytest.raises(UsageError, match="would replace a file that it is made from"):
         pack_files(folder, target, tmp_path / "pairs.zip", overwrite=True)
     assert target.read_bytes() == before
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan"), float("inf")])
+def test_limits_that_are_none_are_refused(tmp_path: Path, limit: float) -> None:
+    with pytest.raises(UsageError, match="expected a finite number above 0"):
+        pack_files(tmp_path, tmp_path / "set.zip", max_mib=limit)
 
 
 def test_the_command_says_what_it_packed(folder: Path, tmp_path: Path) -> None:

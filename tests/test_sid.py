@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from lowlight.data.sid import (
     read_exclude_file,
 )
 from lowlight.raw.read import read_raw
+from lowlight.workflows.pairing import sid_tree
 from lowlight.workflows.pairing.sid_tree import SidTreeOptions, write_sid_tree
 
 SHORT = ("00001_00_0.1s.ARW", "00001_01_0.1s.ARW", "00001_00_0.04s.ARW", "10034_00_0.04s.ARW", "20208_00_0.033s.ARW")
@@ -225,6 +227,20 @@ def test_the_generated_tree_is_real_and_reproducible(tmp_path: Path) -> None:
         assert read_raw(row.bright).metadata.exposure_s == row.bright_s
     with pytest.raises(UsageError, match="must be even"):
         write_sid_tree(tmp_path / "c", SidTreeOptions(size=(63, 96)))
+
+
+def test_no_scene_of_a_large_tree_is_there_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+
+    def drawn(seed: int, size_px: int) -> object:
+        seeds.append(seed)
+        return np.zeros((size_px, size_px, 3), np.uint8)
+
+    monkeypatch.setattr(sid_tree, "procedural_scene", drawn)
+    monkeypatch.setattr(sid_tree, "write_dark_raw", lambda *given, **named: None)
+    for seed in (0, 1):
+        write_sid_tree(tmp_path, SidTreeOptions(scenes=(("0", 201), ("2", 101), ("1", 101)), size=(2, 2), seed=seed))
+    assert len(set(seeds)) == len(seeds) == 806
 
 
 def test_the_example_writes_a_tree(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import copy
 import json
 import math
+import os
+import shutil
 import signal
 from dataclasses import replace
 from importlib.util import find_spec
@@ -27,7 +29,7 @@ from lowlight.data import Source
 from lowlight.data.pairs import PairRow, validation_rows
 from lowlight.report.curves import curves_svg, thinned
 from lowlight.workflows.training import run as training_run
-from lowlight.workflows.training.config import OptimiserSection, TrainConfig, resolve
+from lowlight.workflows.training.config import OptimiserSection, TrainConfig, load_config, resolve
 from lowlight.workflows.training.learner import build_optimiser, check_shareable
 from lowlight.workflows.training.log import TrainingLog
 from lowlight.workflows.training.parts import fresh_model, same_data
@@ -371,6 +373,36 @@ def test_a_folder_with_a_run_is_not_overwritten(packed: Path, tmp_path: Path) ->
     assert last.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["config.toml", "log.jsonl"])
+def test_files_that_are_of_no_run_stay(packed: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ConfigError, match=rf"holds no run but a {name}"):
+        train(tiny_run(packed, steps=1), tmp_path)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need permission")
+def test_a_log_that_is_a_link_stays_one(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path / "log.jsonl")
+    log.path.symlink_to(tmp_path / "kept.jsonl")
+    for step in (1, 2):
+        log.append({"step": step})
+    log.keep_until(1)
+    assert log.path.is_symlink() and (tmp_path / "kept.jsonl").read_text() == '{"step": 1}\n'
+
+
+def test_photos_in_a_folder_of_any_bytes_train_and_resume(packed: Path, tmp_path: Path) -> None:
+    photos = tmp_path / os.fsdecode(b"ph\xff.zip")
+    try:
+        shutil.copy(packed, photos)
+    except OSError:
+        pytest.skip("a file system of UTF-8 alone")
+    train(tiny_run(photos, steps=1), tmp_path / "run")
+    config = load_config(tmp_path / "run" / "config.toml", {"run": {"steps": 2}})
+    assert config.data.path == photos
+    train(config, tmp_path / "run", resume=True)
+
+
 def test_a_broken_state_is_refused(packed: Path, tmp_path: Path) -> None:
     config = tiny_run(packed, steps=1)
     train(config, tmp_path)
@@ -615,6 +647,15 @@ def test_a_dry_run_prints_toml_and_writes_nothing(packed: Path, tmp_path: Path) 
     assert shown["data"]["options"]["noise"]["prnu"] > 0
     assert "2 photos, 2 steps an epoch, 0 validation pairs, cpu, float32" in result.stdout
     assert not (tmp_path / "run").exists()
+
+
+def test_settings_of_the_environment_may_hold_spaces(packed: Path) -> None:
+    settings = "data.options.ratio=[50, 300]  run.steps=3\nmodel.options.latent = 8"
+    result = CliRunner().invoke(
+        APP, ["--photos", str(packed), "--dry-run"], env={"NO_COLOR": "1", "LOWLIGHT_TRAIN_SET": settings}
+    )
+    assert result.exit_code == 0, result.output
+    assert all(line in result.stdout for line in ("ratio = [50.0, 300.0]", "steps = 3", "latent = 8"))
 
 
 @pytest.mark.parametrize(

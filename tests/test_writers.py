@@ -1,6 +1,7 @@
 """Pictures on disk: what is written comes back, whole or not at all, the same each time."""
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import textwrap
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from lowlight.core.errors import BrokenFileError, DataError, OutputError, UsageE
 from lowlight.core.photo import LinearImage, Metadata, Picture
 from lowlight.data.pictures import read_picture
 from lowlight.writers import WRITERS, WriterOptions, is_leftover, replacing, write_picture, writer_for
+from lowlight.writers.atomic import write_text
 from lowlight.writers.depth import to_uint8
 
 ENCODED = [(suffix, bits) for suffix, writer in WRITERS.items() if not writer.needs_linear for bits in writer.bits]
@@ -225,6 +228,47 @@ def test_a_name_as_long_as_the_file_system_takes(tmp_path: Path) -> None:
     with replacing(path) as temporary:
         temporary.write_bytes(b"whole")
     assert path.read_bytes() == b"whole"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need permission")
+@pytest.mark.parametrize("there", [True, False])
+def test_what_a_link_leads_to_is_replaced(tmp_path: Path, there: bool) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target, link = tmp_path / "elsewhere" / "a.json", tmp_path / "link.json"
+    link.symlink_to(target)
+    if there:
+        target.write_text("before")
+    with suppress(RuntimeError), replacing(link) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.exists() == there
+    write_text(link, "whole")
+    assert link.is_symlink() and not target.is_symlink() and target.read_text() == "whole"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.json", "elsewhere", "link.json"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_pipes_and_devices_are_written_to_as_they_are(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(pipe, "whole")
+    assert os.read(reader, 100) == b"whole" and pipe.is_fifo()
+    os.close(reader)
+    null = tmp_path / "null"
+    null.symlink_to(os.devnull)
+    write_text(null, "nowhere")
+    assert null.is_symlink() and [path.name for path in tmp_path.iterdir() if path not in (pipe, null)] == []
+    first, second = os.pipe()
+    write_text(Path(f"/dev/fd/{second}"), "through")
+    assert os.read(first, 100) == b"through"
+    os.close(first)
+    os.close(second)
+
+
+def test_bytes_that_are_no_text_are_escaped_as_json_does(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.json", json.dumps("caf\udce9", ensure_ascii=False))
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == "caf\udce9"
 
 
 def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from lowlight.cli.inspect import inspect
 from lowlight.cli.models import models
 from lowlight.cli.pack import pack
 from lowlight.cli.prepare import prepare_command
-from lowlight.cli.streams import mute, open_closed_streams
+from lowlight.cli.streams import escape_unencodable, mute, open_closed_streams
 from lowlight.cli.train import train_command
 from lowlight.core.errors import LowlightError
 
@@ -79,6 +79,7 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     signal.signal(signal.SIGTERM, _interrupt)
     open_closed_streams()
+    escape_unencodable()
     try:
         app()
     except LowlightError as error:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lowlight.cli.eval_refusals import typed_option
 from lowlight.cli.eval_values import expect_folders
 from lowlight.core.errors import UsageError
 
@@ -13,6 +14,7 @@ WHAT, HOW = "What is measured", "How"
 
 
 def bench(
+    context: typer.Context,
     weights: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Weights file instead of the default."),
@@ -97,13 +99,14 @@ def bench(
 ) -> None:
     """Measure seconds and memory on generated frames, and how far they are from this machine's limit.
 
-    Each measurement is a process of its own; the clock starts when the network is loaded. CPU seconds are the figure
-    to trust where other programs run, and rates on a CPU are per core.
+    Each measurement is a process of its own; the clock starts when the network is loaded, of a folder before that.
+    CPU seconds are the figure to trust where other programs run, and rates on a CPU are per core.
     """
-    from lowlight.workflows.benchmarking.benchmark import BenchConfig, run_benchmark
+    from lowlight.workflows.benchmarking.benchmark import BenchConfig, files_read, run_benchmark
+    from lowlight.workflows.evaluating.own_inputs import refuse_own_inputs
+    from lowlight.writers.atomic import write_text
 
-    if json_file is not None and str(json_file) != "-":
-        expect_folders([json_file])
+    _refuse_idle_jobs(context, photos, curve)
     config = BenchConfig(
         weights=weights,
         model=model,
@@ -125,17 +128,30 @@ def bench(
         pairs=pairs,
         curve=curve,
     )
+    report_file = None if str(json_file) == "-" else json_file
+    if report_file is not None:
+        _expect_file(report_file)
+        refuse_own_inputs([report_file], files_read(config))
     result = run_benchmark(config, on_row=_show_run)
-    text = json.dumps(result, indent=1)
-    if str(json_file) == "-":
-        typer.echo(text)
+    text = json.dumps(result, indent=1) + "\n"
+    if json_file is not None and report_file is None:
+        typer.echo(text, nl=False)
         return
-    if json_file is not None:
-        from lowlight.writers.atomic import replacing
-
-        with replacing(json_file) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
     _print_tables(result)
+    if report_file is not None:
+        write_text(report_file, text)
+
+
+def _expect_file(path: Path) -> None:
+    expect_folders([path])
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name a file for --json")
+
+
+def _refuse_idle_jobs(context: typer.Context, photos: int, curve: str | None) -> None:
+    """Raise `UsageError` for a typed --jobs that nothing listens to; the environment may mean other commands."""
+    if typed_option(context, {"jobs"}) and not photos and curve != "photos":
+        raise UsageError("--jobs is about a folder of photos; name how many with --photos, or leave it out")
 
 
 def _sizes(text: str) -> tuple[float, ...]:

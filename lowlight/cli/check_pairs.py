@@ -73,8 +73,17 @@ def check_pairs_command(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from lowlight.data.sid import read_exclude_file
-    from lowlight.workflows.pairing.check_pairs import CheckOptions, check_pairs, rows_json, write_exclude_file
+    from lowlight.workflows.evaluating.own_inputs import refuse_own_inputs
+    from lowlight.workflows.pairing.check_pairs import (
+        CheckOptions,
+        check_pairs,
+        files_read,
+        rows_json,
+        write_exclude_file,
+    )
 
+    if output is not None:
+        refuse_own_inputs([output], [*files_read(data, output), *([exclude] if exclude else [])])
     options = CheckOptions(
         split=split,
         burst=burst,
@@ -89,12 +98,12 @@ def check_pairs_command(
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
         task = bar.add_task("", total=None)
         rows = check_pairs(data, options, lambda done, total: bar.update(task, completed=done, total=total))
-    if output is not None:
-        write_exclude_file(output, rows, overwrite=overwrite)
     if as_json:
         typer.echo(rows_json(rows))
     else:
         _print_rows(rows)
+    if output is not None:
+        write_exclude_file(output, rows, overwrite=overwrite)
     bad = sum(row.verdict != "ok" for row in rows)
     typer.echo(f"{len(rows)} pairs, {bad} not fine", err=True)
     if bad:

@@ -14,7 +14,7 @@ def demo(
     ratio: Annotated[
         float, typer.Option(envvar="LOWLIGHT_DEMO_RATIO", help="How many times darker than the truth, 2 to 300.")
     ] = 100.0,
-    seed: Annotated[int, typer.Option(min=0, envvar="LOWLIGHT_DEMO_SEED", help="Draws the noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, envvar="LOWLIGHT_DEMO_SEED", help="Draws the noise.")] = 0,
     weights: Annotated[
         Path | None,
         typer.Option(metavar="FILE", envvar="LOWLIGHT_WEIGHTS", help="Weights file instead of the default."),

@@ -25,9 +25,6 @@ class Report:
         self.rows: list[dict[str, Any]] = []
         self.unsaid: str | None = None  # why stdout could not be written to
         self._began = time.monotonic()
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):  # a file name may hold what the terminal's encoding lacks
-                stream.reconfigure(errors="backslashreplace")
         self._console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}"),

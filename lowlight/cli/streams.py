@@ -13,6 +13,13 @@ def open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for as long as we run
 
 
+def escape_unencodable() -> None:
+    """Let stdout and stderr write as escapes what their encoding lacks, as a file name may hold it."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def mute(stream: TextIO) -> None:
     """Let what a stream still holds lead nowhere: it has refused it, and would again when the process ends."""
     with suppress(OSError, ValueError):

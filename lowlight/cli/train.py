@@ -1,6 +1,7 @@
 """`lowlight train`: flags over a TOML file, then one training run."""
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +29,8 @@ KEYS = {
     "ema": "optimiser.ema",
 }
 BUDGETS = ("steps", "minutes", "epochs")
+SETTINGS = "LOWLIGHT_TRAIN_SET"
+_NEXT_SETTING = re.compile(r"\s+(?=[\w-]+\.[\w.-]+\s*=)")
 
 
 def _option(flag: str, help_text: str, metavar: str, *short: str) -> Any:
@@ -37,6 +40,7 @@ def _option(flag: str, help_text: str, metavar: str, *short: str) -> Any:
 
 
 def train_command(
+    context: typer.Context,
     config: Annotated[Path | None, _option("--config", "The run as a TOML file; flags override it.", "FILE")] = None,
     preset: Annotated[
         str | None,
@@ -89,7 +93,7 @@ def train_command(
         list[str] | None,
         typer.Option(
             "--set",
-            envvar="LOWLIGHT_TRAIN_SET",
+            envvar=SETTINGS,
             metavar="SECTION.KEY=VALUE",
             help="Any other key, as in --set data.options.ratio=[50,300]; may be repeated.",
         ),
@@ -118,7 +122,7 @@ def train_command(
         config = saved_config(output)
         if config is None and not flags and not settings:
             raise UsageError(f"{output} holds no run to go on with; name --preset or --config to begin one")
-    run = load_config(config, overrides(flags, settings or []), preset)
+    run = load_config(config, overrides(flags, _settings(context, settings)), preset)
     if dry_run:
         typer.echo(to_toml(to_dict(run)))
         typer.echo(f"# {summarise(run)}")
@@ -133,6 +137,14 @@ def train_command(
     with training_progress() as watch:
         weights = train(run, output, resume=resume, watch=watch)
     typer.echo(weights)
+
+
+def _settings(context: typer.Context, settings: list[str] | None) -> list[str]:
+    """What --set says. In the environment a setting ends where the next key begins, since values may hold spaces."""
+    source = context.get_parameter_source("settings")
+    if source is not None and source.name == "ENVIRONMENT":
+        return _NEXT_SETTING.split(os.environ[SETTINGS].strip())
+    return settings or []
 
 
 def overrides(flags: dict[str, Any], settings: list[str]) -> dict[str, Any]:
@@ -170,5 +182,5 @@ def _parse(text: str) -> Any:
     """Read a TOML value; what is none is text, so that names need no quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text

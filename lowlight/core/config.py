@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+import math
 import tomllib
 import types
 import typing
@@ -33,13 +34,18 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as a dictionary; a missing or malformed file raises `ConfigError`."""
+    """A TOML file as a dictionary; a missing or malformed file raises `ConfigError`.
+
+    Bytes that are no UTF-8 stay what they are in the name of a file.
+    """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig", errors="surrogateescape"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply to be a configuration; expected sections of keys") from None
 
 
 def to_toml(values: dict[str, Any]) -> str:
@@ -78,6 +84,8 @@ def _plain(value: Any) -> Any:
 
 
 def _coerce(hint: Any, value: Any, where: str) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where} is {value}; expected a finite number")
     origin = get_origin(hint)
     if origin is Literal:
         if value not in get_args(hint):

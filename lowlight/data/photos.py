@@ -100,7 +100,7 @@ def open_photos(source: Path) -> PhotoSet:
         files = sorted(p for p in source.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file())
         if not files:
             raise DataError(f"{source} holds no photos; expected {', '.join(PHOTO_SUFFIXES)} files")
-        return PhotoSet({p.relative_to(source).as_posix(): p.read_bytes for p in files}, source)
+        return PhotoSet({_name(p.relative_to(source)): p.read_bytes for p in files}, source)
     if not source.is_file():
         raise DataError(f"{source} does not exist; give a folder of photos or a packed file")
     if not zipfile.is_zipfile(source):
@@ -110,6 +110,11 @@ def open_photos(source: Path) -> PhotoSet:
     if not names:
         raise DataError(f"{source} holds no photos; pack it again with `lowlight pack`")
     return PhotoSet({n.removeprefix("photos/"): _member_reader(source, n) for n in names}, source)
+
+
+def _name(path: Path) -> str:
+    """What a photo is called: text that can be hashed and packed, though not all file names are UTF-8."""
+    return path.as_posix().encode("utf-8", "xmlcharrefreplace").decode("utf-8")
 
 
 def _member_reader(source: Path, member: str) -> Callable[[], bytes]:

@@ -22,9 +22,10 @@ from lowlight.data.noise import BLACK_DN, WHITE_DN, NoiseConfig, Sensor, expose
 from lowlight.data.pictures import read_picture
 from lowlight.ops.color import apply_matrix, encode, srgb_decode
 from lowlight.ops.resize import mean_of_blocks
+from lowlight.raw.exif import tiff_tags
 from lowlight.raw.read import read_raw
 from lowlight.workflows.enhancing.enhance import EnhanceOptions, enhance_files
-from lowlight.workflows.enhancing.inputs import Photo
+from lowlight.workflows.enhancing.inputs import Photo, names_us
 from lowlight.workflows.evaluating.baselines import amplified
 from lowlight.workflows.evaluating.validation import measure
 from lowlight.writers import WriterOptions, write_picture
@@ -34,6 +35,9 @@ Pixels = npt.NDArray[np.uint16]
 
 DARK, ENHANCED, TRUTH = "dark.dng", "enhanced.png", "truth.png"
 SIDE_BY_SIDE = "before_after_truth.png"
+FILES = (DARK, ENHANCED, TRUTH, SIDE_BY_SIDE)
+MODEL = "demo"  # what the RAW file calls its camera
+_UNIQUE_CAMERA_MODEL = 50708
 RATIO_RANGE = (2.0, 300.0)
 CAMERA = "Sony ILCE-7SM2"
 BRIGHT_EXPOSURE_S = 10.0  # what the truth would have taken: the dark frame has the ratio's share of it
@@ -66,10 +70,11 @@ def run_demo(
 
     `ratio` says how much darker the RAW is than the truth, `seed` draws its noise: the same seed gives the same
     RAW file. `photo` is uint8 `[H, W, 3]` in the sRGB curve, by default scikit-image's picture of a garage.
-    Files of an earlier demo are replaced.
+    Files of an earlier demo are replaced; `UsageError` where others bear their names.
     """
     if not RATIO_RANGE[0] <= ratio <= RATIO_RANGE[1]:
         raise UsageError(f"The ratio of a demo is {RATIO_RANGE[0]:g} to {RATIO_RANGE[1]:g}, not {ratio:g}.")
+    _refuse_strangers(folder)
     _make_folder(folder)
     light = _linear_light(carried_photo() if photo is None else photo)
     dark, enhanced = folder / DARK, folder / ENHANCED
@@ -94,7 +99,7 @@ def run_demo(
     labels = (f"before: x{ratio:g}, {_decibels(scores[0])}", f"after: {_decibels(scores[1])}", "truth")
     panel = side_by_side([before, after, truth], labels)
     write_picture(folder / SIDE_BY_SIDE, Picture(panel, recorded=made), WriterOptions(bits=8))
-    files = tuple(folder / name for name in (DARK, ENHANCED, TRUTH, SIDE_BY_SIDE))
+    files = tuple(folder / name for name in FILES)
     height, width = light.shape[1:]
     return Demo(files, (height, width), ratio, scores[0], scores[1])
 
@@ -127,7 +132,7 @@ def write_dark_raw(path: Path, light: Tensor, ratio: float, seed: int, *, iso: f
         xyz_to_camera=xyz_to_camera,
         exposure_s=BRIGHT_EXPOSURE_S / ratio,
         iso=iso,
-        model="demo",
+        model=MODEL,
     )
 
 
@@ -183,6 +188,13 @@ def _to_pixels(encoded: Tensor) -> Pixels:
 def _decibels(scores: dict[str, float | None]) -> str:
     psnr = scores["psnr"]
     return "identical" if psnr is None else f"{psnr:.2f} dB"
+
+
+def _refuse_strangers(folder: Path) -> None:
+    for path in (folder / name for name in FILES):
+        own = tiff_tags(path).get(_UNIQUE_CAMERA_MODEL) == f"lowlight {MODEL}" if path.name == DARK else names_us(path)
+        if path.exists() and not own:
+            raise UsageError(f"{path} is no file of an earlier demo, and is left alone; name another folder.")
 
 
 def _make_folder(folder: Path) -> None:

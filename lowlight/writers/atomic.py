@@ -18,8 +18,14 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; on a clean exit it takes the name `path`.
 
     On any error it is removed. A killed process leaves at most a file that `is_leftover` recognises, never a
-    partial file called `path`. Safe for threads and for processes that share the folder.
+    partial file called `path`. Safe for threads and for processes that share the folder. A link stays, and what it
+    leads to is replaced. A pipe or a device is written to as it is: it yields itself.
     """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     stem = os.fsencode(path.name)[:_NAME_BYTES].decode("utf-8", "ignore")
     temporary = path.with_name(f".{stem}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
@@ -32,10 +38,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file that appears whole or not at all."""
+    """Write a text file that appears whole or not at all.
+
+    Bytes of a file name that are no UTF-8 are written as JSON escapes them.
+    """
     try:
         with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="")
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as error:
         raise OutputError(f"{path} could not be written: {error.strerror or error}.") from error
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from lowlight.checkpoint import find_weights, read_header
 from lowlight.core.errors import UsageError
+from lowlight.data.pairs import read_manifest
 from lowlight.workflows.benchmarking.material import frame_size, write_folder, write_frame, write_weights
 from lowlight.workflows.benchmarking.processes import machine, run_task
 
@@ -27,6 +28,7 @@ TRAIN_BATCH, TRAIN_STEPS = 5, 3  # a step's patches, as in the thesis, and the s
 FOLDER_JOBS = 1  # reading and writing threads, as by default
 FEEDERS = 2  # threads that send and take pictures where no files are read and written
 SIDES = ("plain", "lowlight")
+MEASUREMENTS = ("plain", "forward", "train", "photos", "fed", "pieces", "pairs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,10 @@ class BenchConfig:
             raise UsageError("give either weights, or a model that gets random ones, not both")
         if self.curve is not None and self.curve not in CURVES:
             raise UsageError(f"there is no curve over {self.curve!r}; there are {', '.join(CURVES)}")
+        if self.curve is not None and (idle := self._measured()):
+            raise UsageError(f"a curve is measured alone; leave out {', '.join(f'--{name}' for name in idle)}")
+        if self.upscale != 1 and self.model is None:
+            raise UsageError("an upscale is of random weights, others have their own; name a model, or leave it out")
         if self.pairs is not None and self.model is not None:
             raise UsageError("random weights have nothing to lose on pairs; leave out the model, or name weights")
         if self.repeat < 1 or self.photos < 0:
@@ -69,6 +75,19 @@ class BenchConfig:
             raise UsageError("no frame size is named; expected megapixels, as in 3,12")
         for size in self.megapixels:
             frame_size(size)
+
+    def _measured(self) -> list[str]:
+        """Which measurements were asked for, by name."""
+        return [name for name in MEASUREMENTS if getattr(self, name)]
+
+
+def files_read(config: BenchConfig) -> list[Path]:
+    """The weights file and the pairs that are read, with the files of a manifest."""
+    files = [] if config.model is not None else [find_weights(config.weights)]
+    if config.pairs is None:
+        return files
+    rows = read_manifest(config.pairs) if config.pairs.is_file() else []
+    return [*files, config.pairs, *(file for row in rows for file in (row.dark, row.bright))]
 
 
 def run_benchmark(config: BenchConfig, on_row: OnRow = lambda row: None) -> dict[str, Any]:

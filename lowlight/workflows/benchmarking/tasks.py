@@ -67,7 +67,8 @@ def photo_task(
     """One photo after start-up: seconds, CPU seconds, seconds of each stage, and the network's share of the limit.
 
     With several `frames` the same one is aligned with itself and fused, which costs what a burst on a tripod does.
-    One view is computed, whatever the weights recommend.
+    One view is computed, whatever the weights recommend. The network's rate is None where it sees several frames: its
+    operations are counted for one.
     """
     tiling = choose_tiling(strategy, stride=stride)
     place = torch.device("cpu") if side == "plain" else choose_device(device)
@@ -112,7 +113,8 @@ def photo_task(
     at_ease = _device_seconds(restorer, raw) if side == "lowlight" else None
     stages, cpu_stages = clock.seconds(), clock.cpu_seconds()
     limit = matrix_rate(place, dtype)
-    gflops = 2e-9 * macs * tiles / Spent(stages["network"], cpu_stages["network"]).on(place)
+    rate = 2e-9 * macs * tiles / Spent(stages["network"], cpu_stages["network"]).on(place)
+    gflops = rate if frames == 1 or traits.max_frames == 1 else None
     return {
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
@@ -126,7 +128,7 @@ def photo_task(
         "gflops": gflops,
         "limit_gflops": limit.gflops,
         "limit_by": limit.how,
-        "share_of_limit": gflops / limit.gflops,
+        "share_of_limit": None if gflops is None else gflops / limit.gflops,
         "precision": str(dtype).removeprefix("torch."),
     }
 

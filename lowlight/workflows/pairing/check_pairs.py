@@ -16,8 +16,8 @@ import torch
 from lowlight.core.errors import LowlightError, OutputError, UsageError
 from lowlight.core.photo import RawFrame
 from lowlight.data.alignment import Alignment, align, light_blocks, measured_gain, truth_light
-from lowlight.data.cache import PairCache, is_cache, open_cache
-from lowlight.data.pairs import PairRow, fit_truth, ratio_from_exposures, read_truth
+from lowlight.data.cache import INDEX, PairCache, is_cache, open_cache
+from lowlight.data.pairs import PairRow, fit_truth, ratio_from_exposures, read_manifest, read_truth
 from lowlight.data.sid import Burst, choose_rows, exposure_ratio, open_pairs, parse_name
 from lowlight.ops.color import LUMA, apply_matrix
 from lowlight.ops.exposure import packed_to_rgb
@@ -35,6 +35,7 @@ Progress = Callable[[int, int], None]  # pairs done, pairs in all
 MIN_PEAK = 10.0  # pairs of one scene reach 15 to 50 at ratios of 100 to 300, pairs of different scenes 4 to 7
 FLAT_CORRELATION = 0.8  # of coarse blocks: enough to take pictures without detail for the same scene
 COARSE = 4  # blocks along a coarse block
+EXCLUDE_TITLE = "# Pairs to leave out: one scene, file or pair (dark and bright file) a line."
 CLIPPED = 0.9  # of white, encoded: truths above it say nothing about levels
 
 
@@ -101,6 +102,13 @@ def check_pairs(data: Path, options: CheckOptions, progress: Progress | None = N
     return rows
 
 
+def files_read(data: Path, output: Path) -> list[Path]:
+    """What checking reads and `output` must not replace; of a folder all but an earlier exclude file."""
+    if data.is_file():
+        return [data, *(file for row in read_manifest(data) for file in (row.dark, row.bright))]
+    return [] if _is_exclude_file(output) else [data, data / INDEX]
+
+
 def judge(named: PairCheck, frame: RawFrame, truth: Pixels, ratio: float, options: CheckOptions) -> PairCheck:
     """Compare the pictures of a pair: their scene, place and level. `truth [h, w, 3]` has about packed size."""
     dark = _dark_light(frame) * ratio
@@ -133,7 +141,7 @@ def judge(named: PairCheck, frame: RawFrame, truth: Pixels, ratio: float, option
 
 def exclude_text(rows: list[PairCheck]) -> str:
     """Give the lines of an exclude file: the pairs that are not fine, each with its reason as a comment."""
-    lines = ["# Pairs to leave out: one scene, file or pair (dark and bright file) a line."]
+    lines = [EXCLUDE_TITLE]
     lines += [f"{row.dark} {row.bright}  # {'; '.join(row.reasons)}" for row in rows if row.verdict != "ok"]
     return "\n".join(line.replace("\n", " ") for line in lines) + "\n"
 
@@ -148,6 +156,15 @@ def write_exclude_file(path: Path, rows: list[PairCheck], *, overwrite: bool = F
     except OSError as error:
         raise OutputError(f"{path} could not be written: {error.strerror or error}") from error
     return sum(row.verdict != "ok" for row in rows)
+
+
+def _is_exclude_file(path: Path) -> bool:
+    title = EXCLUDE_TITLE.encode()
+    try:
+        with path.open("rb") as file:
+            return file.read(len(title)) == title
+    except OSError:
+        return False
 
 
 def rows_json(rows: list[PairCheck]) -> str:

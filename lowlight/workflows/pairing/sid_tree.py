@@ -62,7 +62,7 @@ def write_sid_tree(folder: Path, options: SidTreeOptions | None = None) -> int:
 def _write_scene(folder: Path, digit: str, number: int, options: SidTreeOptions) -> list[str]:
     """Write the files of one scene; gives its lines of the list file."""
     height, width = options.size
-    seed = options.seed * 1000 + int(digit) * 100 + number
+    seed = options.seed * 100_000 + int(digit) * 10_000 + number  # a scene's number has four digits
     picture = procedural_scene(seed, max(height, width, SMALLEST_PX))[:height, :width]
     light = srgb_decode(torch.from_numpy(picture).movedim(-1, 0).float() / 255) * options.light
     scene = f"{digit}{number + 1:04d}"

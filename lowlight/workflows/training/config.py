@@ -1,5 +1,6 @@
 """What a training run is: the sections of its TOML file."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from lowlight.workflows.training.presets import find_preset
 Schedule = Literal["constant", "cosine", "milestone"]
 Optimiser = Literal["adamw", "adam", "adamax"]
 TRAINING_PRECISIONS = ("auto", "fp32", "bf16")
+SCHEDULE_OF = {"milestone": "milestone", "final": "cosine"}  # which one schedule a key is about
 BUDGETS = ("steps", "minutes", "epochs")  # a run has exactly one
 
 # What a resumed run may change: where and how long it computes, and how often it reports.
@@ -92,6 +94,13 @@ class OptimiserSection:
         _check("batch", self.batch, "at least 1", self.batch >= 1)
         _check("milestone", self.milestone, "from 0 to 1", 0 <= self.milestone <= 1)
         _check("final", self.final, "from 0 to 1", 0 <= self.final <= 1)
+        for name, schedule in SCHEDULE_OF.items():
+            value = getattr(self, name)
+            if self.schedule != schedule and value != getattr(OptimiserSection, name):
+                raise ConfigError(
+                    f"{name} is {value}, which says nothing to the schedule {self.schedule}; leave it out, or choose "
+                    f"the schedule {schedule}"
+                )
         _check("warmup_steps", self.warmup_steps, "at least 0", self.warmup_steps >= 0)
         _check("clip_norm", self.clip_norm, "at least 0", self.clip_norm >= 0)
         _check("ema", self.ema, "from 0 to below 1", 0 <= self.ema < 1)
@@ -168,7 +177,8 @@ def resolve(values: dict[str, Any]) -> TrainConfig:
 def load_config(path: Path | None, overrides: dict[str, Any], preset: str | None = None) -> TrainConfig:
     """Build a run from a preset, a TOML file over it, and nested `overrides` over both.
 
-    A key overridden by None is unset. A layer that names a budget (steps, minutes or epochs) unsets the others below.
+    A key overridden by None is unset. A layer that names a budget (steps, minutes or epochs) unsets the others below,
+    and one that names a schedule what is about others.
     """
     values = {**read_toml(find_preset(preset)), "preset": preset} if preset else {}
     if path:
@@ -186,10 +196,23 @@ def first_difference(old: TrainConfig, new: TrainConfig) -> str | None:
 
 
 def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    new, old = above.get("run"), below.get("run")
-    if isinstance(new, dict) and isinstance(old, dict) and any(new.get(name) is not None for name in BUDGETS):
-        below = {**below, "run": {key: value for key, value in old.items() if key not in BUDGETS}}
+    if any(_section(above, "run").get(name) is not None for name in BUDGETS):
+        below = _without(below, "run", BUDGETS)
+    if schedule := _section(above, "optimiser").get("schedule"):
+        below = _without(below, "optimiser", [key for key, named in SCHEDULE_OF.items() if named != schedule])
     return _merged(below, above)
+
+
+def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
+    section = values.get(name)
+    return section if isinstance(section, dict) else {}
+
+
+def _without(values: dict[str, Any], name: str, keys: Collection[str]) -> dict[str, Any]:
+    section = values.get(name)
+    if not isinstance(section, dict):
+        return values
+    return {**values, name: {key: value for key, value in section.items() if key not in keys}}
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """The loss curves of a run: one JSON object a line, each with its `step` and `elapsed_s`."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from lowlight.writers.atomic import write_text
 
 
 class TrainingLog:
@@ -34,6 +35,4 @@ class TrainingLog:
         if not self.path.exists():
             return
         kept = [json.dumps(row) + "\n" for row in self.rows() if row.get("step", 0) <= step]
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        os.replace(temporary, self.path)
+        write_text(self.path, "".join(kept))

@@ -1,5 +1,6 @@
 """Packing photos and validation pairs into one file to train from elsewhere."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +39,8 @@ def pack_files(
     Which these are `validation_rows` says. Pairs are decoded, their truths brought to half size, so the file is read
     without any RAW library.
     """
-    if max_mib is not None and not max_mib > 0:
-        raise UsageError(f"--max-mib is {max_mib:g}; expected a number above 0")
+    if max_mib is not None and not 0 < max_mib < math.inf:
+        raise UsageError(f"--max-mib is {max_mib:g}; expected a finite number above 0")
     if target.exists() and not overwrite:
         raise UsageError(f"{target} exists already; choose another name, or --overwrite")
     listed = read_manifest(manifest) if manifest else []

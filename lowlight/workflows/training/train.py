@@ -5,7 +5,6 @@ steps as the budget, an interrupted and resumed run is therefore the same as an 
 """
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,12 @@ from lowlight.core.config import read_toml, to_dict, to_toml
 from lowlight.core.errors import ConfigError, InterruptedRunError
 from lowlight.workflows.training.config import TrainConfig, first_difference, load_config, resolve
 from lowlight.workflows.training.parts import epoch_steps, open_source, plan_model
-from lowlight.workflows.training.run import STATE, Run, Watcher
+from lowlight.workflows.training.run import LOG, STATE, Run, Watcher
 from lowlight.workflows.training.stopping import stop_on_signal
 from lowlight.workflows.training.team import Team, join_team
 from lowlight.workflows.training.validating import open_validation_of
 from lowlight.workflows.training.weights_files import epoch_files
+from lowlight.writers.atomic import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -116,8 +116,8 @@ def summarise(config: TrainConfig) -> Summary:
 
 def _open_folder(config: TrainConfig, folder: Path, resume: bool) -> dict[str, Any] | None:
     """The state to go on from, None for a run that begins; refuses what would spoil another run."""
-    if not resume and (any((folder / name).exists() for name in (STATE, BEST, LAST)) or epoch_files(folder)):
-        raise ConfigError(f"{folder} holds a run already; go on with --resume, or choose another folder")
+    if not resume:
+        _refuse_used(folder)
     if not (resume and (folder / STATE).exists()):
         return None
     if saved := saved_config(folder):
@@ -130,10 +130,21 @@ def _open_folder(config: TrainConfig, folder: Path, resume: bool) -> dict[str, A
     return load_state(folder / STATE)
 
 
+def _refuse_used(folder: Path) -> None:
+    if any((folder / name).exists() for name in (STATE, BEST, LAST)) or epoch_files(folder):
+        raise ConfigError(f"{folder} holds a run already; go on with --resume, or choose another folder")
+    for name in (CONFIG, LOG):
+        if (folder / name).exists():
+            raise ConfigError(
+                f"{folder} holds no run but a {name}, which would be replaced; choose another folder, or --resume if a "
+                "run that ended early has left it"
+            )
+
+
 def _write_config(config: TrainConfig, folder: Path) -> None:
-    temporary = folder / f".{CONFIG}.{os.getpid()}.part"
-    temporary.write_text(to_toml(to_dict(config)), encoding="utf-8")
-    os.replace(temporary, folder / CONFIG)
+    with replacing(folder / CONFIG) as temporary:
+        # A path may hold bytes that are no UTF-8; `read_toml` takes them as they are.
+        temporary.write_text(to_toml(to_dict(config)), encoding="utf-8", errors="surrogateescape")
 
 
 __all__ = ["Summary", "load_config", "saved_config", "summarise", "train"]
