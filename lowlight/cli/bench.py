@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from lowlight.cli.eval_refusals import typed_option
 from lowlight.cli.eval_values import expect_folders
+from lowlight.cli.given import typed_option
 from lowlight.core.errors import UsageError
 
 WHAT, HOW = "What is measured", "How"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lowlight.cli.enhance_values import ratio_value
-from lowlight.cli.eval_refusals import typed_option
+from lowlight.cli.given import typed_option
 from lowlight.core.errors import UsageError
 
 MOST_RATIO = 1e6

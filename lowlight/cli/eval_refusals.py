@@ -1,9 +1,8 @@
 """Options of `lowlight eval` that say nothing about what is scored, or that contradict one another."""
 
-from collections.abc import Collection
-
 import typer
 
+from lowlight.cli.given import typed_option
 from lowlight.core.errors import UsageError
 
 ENSEMBLES = (1, 2, 4, 8)
@@ -25,15 +24,6 @@ TILINGS = {"strategy", "stride", "overlap", "merge", "power"}
 NETWORK_OPTIONS = TILINGS | {
     *("versions", "oracle_posterior", "strategies", "ensemble", "detail", "precision", "batch"),
 }
-
-
-def typed_option(context: typer.Context, names: Collection[str]) -> str | None:
-    """The first of these parameters that was given on the command line, as it is spelt there; None for none."""
-    for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
-            return parameter.opts[-1]
-    return None
 
 
 def refuse_idle_options(context: typer.Context, baseline: str | None) -> None:

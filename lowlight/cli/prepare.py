@@ -5,14 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lowlight.cli.given import given_settings
 from lowlight.cli.train import overrides
 from lowlight.core.errors import UsageError
 
 if TYPE_CHECKING:
     from lowlight.workflows.training.prepare import Forecast
 
+SETTINGS = "LOWLIGHT_PREPARE_SET"
+
 
 def prepare_command(
+    context: typer.Context,
     name: Annotated[
         Literal["fusion-celeba", "fusion-tless"],
         typer.Argument(metavar="SET", help="fusion-celeba or fusion-tless.", show_default=False),
@@ -38,7 +42,7 @@ def prepare_command(
         typer.Option(
             "--set",
             metavar="data.options.KEY=VALUE",
-            envvar="LOWLIGHT_PREPARE_SET",
+            envvar=SETTINGS,
             help="An option of the set as training takes it: data.options.classes=[19,20,21,22,23]; may be repeated.",
         ),
     ] = None,
@@ -69,7 +73,7 @@ def prepare_command(
             name,
             folder,
             out,
-            _options(settings or []),
+            _options(given_settings(context, settings, SETTINGS)),
             limit,
             overwrite=overwrite,
             dry_run=dry_run,

@@ -1,13 +1,13 @@
 """`lowlight train`: flags over a TOML file, then one training run."""
 
 import os
-import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from lowlight.cli.given import given_settings
 from lowlight.core.errors import ConfigError, UsageError
 
 # One entry a flag that sets a key of the configuration; `train_command` names its parameters after them.
@@ -30,7 +30,6 @@ KEYS = {
 }
 BUDGETS = ("steps", "minutes", "epochs")
 SETTINGS = "LOWLIGHT_TRAIN_SET"
-_NEXT_SETTING = re.compile(r"\s+(?=[\w-]+\.[\w.-]+\s*=)")
 
 
 def _option(flag: str, help_text: str, metavar: str, *short: str) -> Any:
@@ -122,7 +121,7 @@ def train_command(
         config = saved_config(output)
         if config is None and not flags and not settings:
             raise UsageError(f"{output} holds no run to go on with; name --preset or --config to begin one")
-    run = load_config(config, overrides(flags, _settings(context, settings)), preset)
+    run = load_config(config, overrides(flags, given_settings(context, settings, SETTINGS)), preset)
     if dry_run:
         typer.echo(to_toml(to_dict(run)))
         typer.echo(f"# {summarise(run)}")
@@ -137,14 +136,6 @@ def train_command(
     with training_progress() as watch:
         weights = train(run, output, resume=resume, watch=watch)
     typer.echo(weights)
-
-
-def _settings(context: typer.Context, settings: list[str] | None) -> list[str]:
-    """What --set says. In the environment a setting ends where the next key begins, since values may hold spaces."""
-    source = context.get_parameter_source("settings")
-    if source is not None and source.name == "ENVIRONMENT":
-        return _NEXT_SETTING.split(os.environ[SETTINGS].strip())
-    return settings or []
 
 
 def overrides(flags: dict[str, Any], settings: list[str]) -> dict[str, Any]:
