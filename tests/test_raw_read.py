@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 from lowlight.core.errors import BrokenFileError, UnsupportedRawError, UsageError
 from lowlight.core.photo import BGGR, GBRG, GRBG, RGGB, Gps, RawFrame
 from lowlight.raw.balance import camera_to_srgb, choose_balance, daylight_gains, gains, grey_world
+from lowlight.raw.dng_levels import dng_black
 from lowlight.raw.exif import metadata_from_tags, read_metadata
 from lowlight.raw.levels import check_black, check_greens, find_pedestal, is_stretched_8_bit
 from lowlight.raw.read import LEVEL_PRESETS, bayer_pattern, exif_orientation, read_raw
@@ -195,6 +196,23 @@ def test_black_levels_of_larger_patterns_are_averaged(tmp_path: Path) -> None:
     path = write(tmp_path / "a.dng")
     append_tags(path, [short_entry(50713, 4, 4), short_entry(50714, *range(500, 516))], [], [])
     assert read_raw(path).black == (505.0, 506.0, 510.0, 509.0)
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        short_entry(50713, 0, 2),
+        short_entry(50713, 2),
+        ascii_entry(50713, "two"),
+        short_entry(50714, 500, 501),
+        ascii_entry(50714, "dark"),
+    ],
+)
+def test_black_tags_that_make_no_sense_cost_no_photo(tmp_path: Path, tag: Entry) -> None:
+    path = write(tmp_path / "a.dng")
+    append_tags(path, [tag], [], [])
+    assert dng_black(path, (0, 0)) is None
+    assert read_raw(path).size == (96, 96)
 
 
 @pytest.mark.parametrize("orientation", [0, 16])

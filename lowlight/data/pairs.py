@@ -69,6 +69,11 @@ def read_manifest(path: Path) -> list[PairRow]:
     return rows
 
 
+def files_of(rows: Iterable[PairRow]) -> list[Path]:
+    """The dark and bright files of rows, in their order."""
+    return [file for row in rows for file in (row.dark, row.bright)]
+
+
 def _row(path: Path, line: int, values: dict[str, str | None]) -> PairRow:
     def number(key: str) -> float | None:
         text = (values.get(key) or "").strip()

@@ -32,15 +32,22 @@ def dng_black(path: Path, origin: tuple[int, int]) -> npt.NDArray[np.float64] | 
 def _of_mosaic(tags: dict[int, Any], origin: tuple[int, int]) -> npt.NDArray[np.float64] | None:
     if _BLACK not in tags or _DELTA_H in tags or _DELTA_V in tags or _FLOAT in _numbers(tags.get(_SAMPLE_FORMAT, 1)):
         return None
-    rows, cols = (int(number) for number in _numbers(tags.get(_REPEAT, (1, 1))))
-    levels = _numbers(tags[_BLACK])
-    if rows < 1 or cols < 1 or len(levels) != rows * cols:
+    repeat, levels = _numbers(tags.get(_REPEAT, (1, 1))), _numbers(tags[_BLACK])
+    active = _numbers(tags.get(_ACTIVE, (0, 0)))[:2]
+    sound = np.isfinite([*repeat, *levels, *active]).all() and min(levels, default=-1) >= 0
+    if not sound or len(repeat) != 2 or len(active) != 2 or len(levels) != repeat[0] * repeat[1]:
         return None
-    top, left = (int(number) for number in _numbers(tags.get(_ACTIVE, (0, 0)))[:2])
-    pattern = np.tile(np.reshape(levels, (rows, cols)), (2, 2))
-    seen = np.roll(pattern, (top - origin[0], left - origin[1]), axis=(0, 1))
+    pattern = np.tile(np.reshape(levels, (int(repeat[0]), int(repeat[1]))), (2, 2))
+    seen = np.roll(pattern, (int(active[0]) - origin[0], int(active[1]) - origin[1]), axis=(0, 1))
     return np.array([[seen[row::2, col::2].mean() for col in (0, 1)] for row in (0, 1)])
 
 
 def _numbers(value: Any) -> list[float]:
-    return [float(number) for number in (value if isinstance(value, tuple | list) else (value,))]
+    """The numbers of a tag; NaN for what is none, such as text or a fraction of nothing."""
+    numbers = []
+    for each in value if isinstance(value, tuple | list) else (value,):
+        try:
+            numbers.append(float(each))
+        except (TypeError, ValueError, ZeroDivisionError):
+            numbers.append(float("nan"))
+    return numbers

@@ -63,7 +63,7 @@ def read_directories(path: Path) -> list[dict[int, Any]]:
             parts = first.get(SUB_IFDS, ())
             offsets = parts if isinstance(parts, tuple) else (parts,)
             return [dict(first), *(dict(_directory(file, str(first.endian), offset)) for offset in offsets)]
-    except Exception as problem:  # as above
+    except Exception as problem:  # a broken part must not cost anybody a photograph: what LibRaw says is left
         log.debug("directories of %s cannot be read: %s", path, problem)
         return []
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from lowlight.checkpoint import find_weights, read_header
 from lowlight.core.errors import UsageError
-from lowlight.data.pairs import read_manifest
+from lowlight.data.pairs import files_of, read_manifest
 from lowlight.workflows.benchmarking.material import frame_size, write_folder, write_frame, write_weights
 from lowlight.workflows.benchmarking.processes import machine, run_task
 
@@ -87,7 +87,7 @@ def files_read(config: BenchConfig) -> list[Path]:
     if config.pairs is None:
         return files
     rows = read_manifest(config.pairs) if config.pairs.is_file() else []
-    return [*files, config.pairs, *(file for row in rows for file in (row.dark, row.bright))]
+    return [*files, config.pairs, *files_of(rows)]
 
 
 def run_benchmark(config: BenchConfig, on_row: OnRow = lambda row: None) -> dict[str, Any]:

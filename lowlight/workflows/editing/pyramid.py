@@ -12,10 +12,9 @@ from lowlight.checkpoint import file_sha256, find_weights, load_weights, read_he
 from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.errors import UsageError, WeightsError
 from lowlight.core.photo import RawFrame
-from lowlight.core.restoration import ModelTraits, Noise
+from lowlight.core.restoration import Noise
 from lowlight.ops.dark_srgb import dark_srgb
 from lowlight.ops.exposure import amplify
-from lowlight.ops.tiling import dense
 from lowlight.raw.bayer import pack
 from lowlight.raw.develop import develop
 from lowlight.restorer import Pixels, Restorer, RestorerOptions
@@ -47,9 +46,8 @@ class Pyramid:
         device = choose_device(options.device)
         self.dtype = choose_precision(options.precision, device)
         network, _ = load_weights(self.weights, self.dtype)
-        traits: ModelTraits = network.traits  # type: ignore[assignment]
-        self.restorer = Restorer(network, RestorerOptions(dense(traits.tile), precision=options.precision), device)
-        self.device, self.traits = device, traits
+        self.restorer = Restorer(network, RestorerOptions(precision=options.precision), device)
+        self.device, self.traits = device, self.restorer.traits
         self.sha256 = file_sha256(self.weights)
 
     @property

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lowlight.checkpoint import find_weights
 from lowlight.core.errors import UsageError
-from lowlight.data.pairs import read_manifest
+from lowlight.data.pairs import files_of, read_manifest
 from lowlight.workflows.evaluating.evaluate import Progress, Report, version_rows
 from lowlight.workflows.evaluating.methods import EvaluateOptions
 from lowlight.workflows.evaluating.own_inputs import refuse_own_inputs
@@ -94,7 +94,7 @@ def _inputs(request: Request, pairs: PairList, weights: WeightsList) -> list[Pat
     files = [] if request.options.baseline else [find_weights(file) for file in weights.files or (None,)]
     logs = [folder / LOG for folder in (*request.runs, *(file.parent for file in files))]
     exclude = [request.selection.exclude] if request.selection.exclude else []
-    return [request.data, *exclude, *files, *logs, *(file for row in rows for file in (row.dark, row.bright))]
+    return [request.data, *exclude, *files, *logs, *files_of(rows)]
 
 
 def _groups(weights: WeightsList, several: Sequence[EvaluateOptions], copies: int) -> dict[str, tuple[int, ...]]:

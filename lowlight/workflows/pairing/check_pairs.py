@@ -17,7 +17,7 @@ from lowlight.core.errors import LowlightError, OutputError, UsageError
 from lowlight.core.photo import RawFrame
 from lowlight.data.alignment import Alignment, align, light_blocks, measured_gain, truth_light
 from lowlight.data.cache import INDEX, PairCache, is_cache, open_cache
-from lowlight.data.pairs import PairRow, fit_truth, ratio_from_exposures, read_manifest, read_truth
+from lowlight.data.pairs import PairRow, files_of, fit_truth, ratio_from_exposures, read_manifest, read_truth
 from lowlight.data.sid import Burst, choose_rows, exposure_ratio, open_pairs, parse_name
 from lowlight.ops.color import LUMA, apply_matrix
 from lowlight.ops.exposure import packed_to_rgb
@@ -105,7 +105,7 @@ def check_pairs(data: Path, options: CheckOptions, progress: Progress | None = N
 def files_read(data: Path, output: Path) -> list[Path]:
     """What checking reads and `output` must not replace; of a folder all but an earlier exclude file."""
     if data.is_file():
-        return [data, *(file for row in read_manifest(data) for file in (row.dark, row.bright))]
+        return [data, *files_of(read_manifest(data))]
     return [] if _is_exclude_file(output) else [data, data / INDEX]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lowlight.core.errors import UsageError
 from lowlight.data.packed_set import write_packed_set
-from lowlight.data.pairs import load_pair, read_manifest, validation_rows
+from lowlight.data.pairs import files_of, load_pair, read_manifest, validation_rows
 from lowlight.data.photos import open_photos
 from lowlight.workflows.evaluating.own_inputs import refuse_own_inputs
 
@@ -44,7 +44,7 @@ def pack_files(
     if target.exists() and not overwrite:
         raise UsageError(f"{target} exists already; choose another name, or --overwrite")
     listed = read_manifest(manifest) if manifest else []
-    read = [photos, *([manifest] if manifest else []), *(file for row in listed for file in (row.dark, row.bright))]
+    read = [photos, *([manifest] if manifest else []), *files_of(listed)]
     refuse_own_inputs([target], read)
     if target.exists() and target.suffix.lower() != SUFFIX:
         raise UsageError(f"{target} is no packed file; --overwrite replaces one whose name ends in {SUFFIX}")
