@@ -17,10 +17,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from lowlight import __version__
+from lowlight.core.atomic import replacing
 from lowlight.core.config import to_dict
 from lowlight.core.errors import ConfigError, OutputError, WeightsError
 from lowlight.models import build_model, current_name, model_config
-from lowlight.writers.atomic import replacing
 
 FORMAT = 1
 HEADER_KEY = "lowlight"
@@ -81,7 +81,7 @@ def read_header(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path} is a safetensors file of another program; expected one made by `lowlight train`")
     try:
         header = json.loads(metadata[HEADER_KEY])
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise WeightsError(f"{path} has a damaged header; fetch or make it again") from error
     found = header.get("format") if isinstance(header, dict) else None
     if found != FORMAT:
@@ -90,6 +90,9 @@ def read_header(path: Path) -> dict[str, Any]:
         )
     if not isinstance(header.get("model"), str) or not isinstance(header.get("config"), dict):
         raise WeightsError(f"{path} does not say which model it is for; fetch or make it again")
+    trained, scores = header.get("trained", {}), header.get("scores", {})
+    if not (isinstance(trained, dict) and isinstance(scores, dict) and isinstance(scores.get("validation", {}), dict)):
+        raise WeightsError(f"{path} has a damaged record of its training and scores; fetch or make it again")
     return dict(header)
 
 
@@ -106,7 +109,8 @@ def load_weights(path: Path, dtype: torch.dtype = torch.float32) -> tuple[nn.Mod
     try:
         with torch.device("meta"):
             model = build_model(name, model_config(name, header["config"]))
-    except ConfigError as error:
+    # A configuration that passes its own checks may still be one that no network can have.
+    except (ConfigError, RuntimeError, ValueError, TypeError, IndexError, OverflowError) as error:
         raise WeightsError(f"{path} has a configuration this version cannot build: {error}") from error
     if not header.get("posterior"):
         model.register_module(POSTERIOR.rstrip("."), None)
@@ -159,8 +163,8 @@ def find_weights(named: str | Path | None) -> Path:
             return folder / name
     shipped = sorted({p.stem for folder in folders for p in folder.glob("*.safetensors")})
     raise WeightsError(
-        f"no weights are shipped for {named or DEFAULT_WEIGHTS!r}; shipped are {', '.join(shipped) or 'none'}, "
-        "or name a file with --weights"
+        f"no weights are shipped for {str(named or DEFAULT_WEIGHTS)!r}, and no file is called so; shipped are "
+        f"{', '.join(shipped) or 'none'}, or name a file with --weights"
     )
 
 

@@ -282,3 +282,17 @@ def test_a_cache_of_other_pairs_is_left_alone(tree: Path, cache: Path, tmp_path:
     with pytest.raises(DataError, match="other pairs"):
         run(manifest, cache)
     assert sorted(path.name for path in cache.rglob("*")) == before
+
+
+def test_linked_files_keep_their_names(tree: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "data"
+    for number, file in enumerate(sorted(path for path in tree.rglob("*") if path.is_file())):
+        link = linked / file.relative_to(tree)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        stored = tmp_path / "objects" / str(number)
+        stored.parent.mkdir(exist_ok=True)
+        stored.symlink_to(file)
+        link.symlink_to(stored)
+    run(linked, tmp_path / "cache")
+    names = [(row.dark.name, row.bright.name) for row in open_cache(tmp_path / "cache").rows]
+    assert sorted(names) == sorted((row.dark.name, row.bright.name) for row in open_pairs(tree))

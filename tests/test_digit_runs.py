@@ -25,11 +25,11 @@ from lowlight.core.errors import (
     UsageError,
     WeightsError,
 )
-from lowlight.data.digits import read_digits
+from lowlight.data.digits import DigitsConfig, read_digits
 from lowlight.models import build_model, model_config
 from lowlight.report.digit_figures import MAX_DOTS, class_scatter, image_grid
 from lowlight.workflows.evaluating import image_models
-from lowlight.workflows.evaluating.digit_figures import principal_components
+from lowlight.workflows.evaluating.digit_figures import digit_figures, principal_components
 from lowlight.workflows.evaluating.digit_scores import ROWS, score_reconstruction
 from lowlight.workflows.evaluating.image_models import (
     are_image_weights,
@@ -347,7 +347,7 @@ def test_the_table_is_printed_before_anything_is_written(
     def full(path: Path, text: str) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("lowlight.writers.atomic.write_text", full)
+    monkeypatch.setattr("lowlight.core.atomic.write_text", full)
     words = ("eval", data, "--weights", runs["ae"], "--split", "val", "--rows", tmp_path / "a.csv")
     done = CliRunner().invoke(app, list(map(str, words)), env={"COLUMNS": "200", "LOWLIGHT_DEVICE": "cpu"})
     assert isinstance(done.exception, OSError) and "Errors per image" in done.stdout
@@ -387,3 +387,19 @@ def test_figures_that_cannot_be_are_refused_before_the_scoring(
 def test_figures_are_not_drawn_of_photos(tmp_path: Path, tiny_weights: Path) -> None:
     with pytest.raises(UsageError, match="--figures is about networks on digits"):
         lowlight("eval", tmp_path, "--weights", tiny_weights, "--figures", tmp_path / "f")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "kinds"),
+    [
+        ("cvae", {"latent": 2}, {"reconstructions", "latent"}),  # its prior needs labels, which a manifold has not
+        ("vae-2", {"latent": 1}, {"reconstructions"}),
+        ("vae-2", {"latent": 3}, {"reconstructions", "pca"}),
+    ],
+)
+def test_only_figures_that_a_network_can_have_are_drawn(
+    data: Path, runs: dict[str, Path], name: str, options: dict[str, int], kinds: set[str]
+) -> None:
+    model, _ = load_weights(runs[name] / "last.safetensors")
+    other = build_model("digit-vae", replace(model.config, **options)).eval()
+    assert digit_figures(other, data, DigitsConfig(), "title", 0).keys() == kinds

@@ -26,6 +26,7 @@ from lowlight.data.digits import (
     read_idx,
     stream,
 )
+from lowlight.data.prepared import read_prepared
 from lowlight.data.repair import RepairConfig, open_repair
 from lowlight.models import build_model, model_config
 from lowlight.models.vae import DigitVae, DigitVaeConfig
@@ -292,6 +293,16 @@ def test_npz_files_are_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "kmnist-test-labels.npz", other=labels)
     with pytest.raises(BrokenFileError, match="arr_0"):
         read_digits(tmp_path, "validation")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x05\x06", b"\x93NUMPY\x01\x00\x10\x00{'descr': (oops", b"text"])
+def test_broken_npz_files_are_sentences(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "kmnist-test-imgs.npz").write_bytes(content)
+    (tmp_path / "kmnist-test-labels.npz").write_bytes(content)
+    with pytest.raises(BrokenFileError, match=r"cannot be read as numpy arrays .*; fetch it again"):
+        read_digits(tmp_path, "validation")
+    with pytest.raises(BrokenFileError, match=r"cannot be read as numpy arrays .*; prepare faces again"):
+        read_prepared(tmp_path / "kmnist-test-imgs.npz", {"training": 4}, "faces")
 
 
 GOOD = idx_bytes(np.zeros((3, 28, 28), np.uint8))

@@ -75,13 +75,18 @@ def test_photographs_are_cropped_in_the_middle(tmp_path: Path) -> None:
     assert torch.allclose(centre_square(pixels, 8)[:, 4, 4] * 255, torch.tensor([250.0, 120.0, 10.0]), atol=0.1)
     for number in range(64):
         Image.fromarray(pixels + np.uint8(number % 5)).save(tmp_path / f"face{number}.png")
-    faces, count = read_faces(tmp_path, 16)
+    faces, photos = read_faces(tmp_path, 16)
     _, held_out = read_faces(tmp_path, 16, "validation")
-    assert count + held_out == 64 and held_out >= 1
+    assert len(photos) + len(held_out) == 64 and len(held_out) >= 1
     assert faces(0).picture.shape == (3, 16, 16) and faces(0).twin is None
     source = open_faces(tmp_path, TRAITS, FacesConfig(photographs=True), 4, seed=0, device=CPU)
     assert source.batch(0).target.shape == (4, 3, 32, 32)
-    assert source.describe() == {"name": "faces", "photos": count, "side_px": 32}
+    assert source.describe() == {
+        "name": "faces",
+        "photos": len(photos),
+        "side_px": 32,
+        "photo_hash": photos.digest(),
+    }
 
 
 def test_what_faces_cannot_do_is_refused(tmp_path: Path) -> None:
@@ -128,3 +133,15 @@ def test_photographs_are_scored_by_their_held_out_ones(tmp_path: Path) -> None:
     first = (held_out.of_side(32)[0].picture[:, 16, 16] * 65535).round()
     assert (np.abs(sheet.astype(float) - first.numpy()).max(2) <= 1).sum() >= 32 * 32
     assert sheet.shape[1] < figures(model, tmp_path, FacesConfig(), "faces", 0)["sheet"].shape[1]  # type: ignore[union-attr]
+
+
+def test_one_bad_photograph_ends_no_training(tmp_path: Path) -> None:
+    for number in range(40):
+        Image.new("RGB", (40, 40), (number, 90, 30)).save(tmp_path / f"face{number}.png")
+    names = open_faces(tmp_path, TRAITS, FacesConfig(photographs=True), 4, seed=0, device=CPU).about
+    _, photos = read_faces(tmp_path, 16)
+    (tmp_path / photos.names[3]).write_bytes(b"no picture")
+    source = open_faces(tmp_path, TRAITS, FacesConfig(photographs=True), 4, seed=0, device=CPU)
+    assert source.about["photo_hash"] != names["photo_hash"]
+    for step in range(source.steps_per_epoch):
+        assert source.batch(step).target.shape == (4, 3, 32, 32)

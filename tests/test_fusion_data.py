@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lowlight.core.errors import ConfigError, DataError, UsageError
+from lowlight.core.errors import ConfigError, DataError, LowlightError, UsageError
 from lowlight.core.restoration import ModelTraits
 from lowlight.data import fusion_source
-from lowlight.data.digits import stream
+from lowlight.data.digits import Digits, Split, read_digits, stream
 from lowlight.data.ellipses import EllipseLaw, ellipse_masks
 from lowlight.data.fusion_celeba import (
     FusionCelebaConfig,
@@ -36,6 +36,7 @@ from lowlight.data.fusion_tless import (
 )
 from lowlight.data.object_cutting import object_mask
 from lowlight.data.strokes import draw_digits
+from lowlight.workflows.training.parts import same_data
 
 CPU = torch.device("cpu")
 GRAY32 = ModelTraits(kind="image", in_channels=1, out_channels=1, tile=32, max_frames=3)
@@ -250,7 +251,7 @@ def test_real_mnist(shared_data: Path) -> None:
     # Of 25 % seen pixels the digits' middle has more: about 45 % of the ink.
     ink = batch.target[:, None] * source.training.frames(torch.ones_like(batch.target), 1, seeded(1))
     assert ink.sum() / batch.target.sum() > 0.3
-    assert source.describe() == {"name": "fusion-mnist", "images": 60_000, "max_frames": 3}
+    assert source.describe().items() >= {"name": "fusion-mnist", "images": 60_000, "max_frames": 3}.items()
 
 
 # ShapesFusion.
@@ -362,7 +363,7 @@ def test_bad_folders_of_faces(tmp_path: Path) -> None:
     for name, content in (("missing", None), ("text", b"no zip")):
         if content:
             (tmp_path / f"{name}.npz").write_bytes(content)
-        with pytest.raises(DataError, match=name):
+        with pytest.raises(LowlightError, match=name):
             open_fusion_celeba(tmp_path / f"{name}.npz", COLOUR64, FusionCelebaConfig(), 2, 0, CPU)
     with pytest.raises(DataError, match=r"end in \.npz"):
         prepare_fusion_celeba(write_faces(tmp_path / "b", 6), tmp_path / "faces.zip")
@@ -462,3 +463,26 @@ def test_impossible_compositions_are_refused() -> None:
     for options in ({"occluders": (8, 5)}, {"occluder_px": 65}, {"scale_px": 50.0}, {"turn_deg": -1.0}):
         with pytest.raises(ConfigError, match=next(iter(options))):
             FusionTlessConfig(**options)
+
+
+def test_a_set_is_told_by_its_pictures_and_read_when_it_is_asked_for(
+    digits_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def counted(folder: Path, split: Split) -> Digits:
+        read.append(split)
+        return read_digits(folder, split)
+
+    monkeypatch.setattr("lowlight.data.fusion_digits.read_digits", counted)
+    source = open_digits(digits_folder, seed=0)
+    told = source.describe()
+    assert read == ["train"] and told["sha256"] == open_digits(digits_folder, seed=1).describe()["sha256"]
+    other = write_digit_set(tmp_path / digits_folder.name, packed=False)
+    images = other / "train-images-idx3-ubyte"
+    content = bytearray(images.read_bytes())
+    content[-1] ^= 1
+    images.write_bytes(content)
+    found = open_digits(other, seed=0).describe()
+    assert found["sha256"] != told["sha256"] and not same_data(told, found)
+    assert len(source.validation) and read[-1] == "validation"

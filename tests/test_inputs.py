@@ -244,3 +244,12 @@ def test_ten_thousand_photos_are_planned_quickly(tmp_path: Path) -> None:
     began = time.process_time()
     assert len(set(plan_outputs(photos, tmp_path / "out", ".png"))) == 10_000
     assert time.process_time() - began < 5
+
+
+def test_a_pattern_follows_no_link_twice(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("a.dng", "sub/b.dng"):
+        (tmp_path / name).touch()
+    (tmp_path / "sub" / "loop").symlink_to("..")
+    found = find_photos([f"{tmp_path}/**/*.dng"])
+    assert [photo.path.relative_to(tmp_path).as_posix() for photo in found] == ["a.dng", "sub/b.dng"]

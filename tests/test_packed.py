@@ -5,10 +5,12 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import typer
+from PIL import Image
 from training_material import make_pair, tiny_values, training_names, write_packed, write_photos
 from typer.testing import CliRunner
 
@@ -242,3 +244,79 @@ def test_real_pairs_can_be_packed(shared_data: Path, tmp_path: Path) -> None:
     assert pair.frame.black == (512.0,) * 4
     assert pair.ratio == float(cells["ratio"])
     assert abs(pair.truth.shape[0] - pair.frame.size[0] // 2) <= 1
+
+
+def damage(path: Path, found: bytes, *, after: int = 0) -> None:
+    """Change one byte some bytes after the first place of `found`."""
+    content = bytearray(path.read_bytes())
+    content[content.index(found) + after] ^= 0xFF
+    path.write_bytes(content)
+
+
+def test_a_broken_photo_costs_no_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_packed(tmp_path, pairs=0)
+    second = open_photos(path).names[1]
+    good = open_photos(path).bytes_of(second)
+    damage(path, good, after=len(good) // 2)
+    photos = open_photos(path)
+    with pytest.raises(DataError, match=f"{second} in .*set.zip cannot be read"):
+        photos.bytes_of(second)
+    assert np.array_equal(photos.readable(1), photos[0]) and np.array_equal(photos.readable(1), photos[0])
+    assert caplog.text.count("another photo takes its place") == 1
+    damage(path, b"PK\x01\x02")
+    for read in (open_photos, packed_pair_readers):
+        with pytest.raises(DataError, match="is no packed file"):
+            read(path)
+
+
+def test_a_photo_that_vanishes_is_a_sentence(folder: Path, tmp_path: Path) -> None:
+    gone = write_photos(tmp_path / "photos", training_names(2))
+    photos = open_photos(gone)
+    (gone / photos.names[0]).unlink()
+    assert np.array_equal(photos.readable(0), photos[1])
+    with pytest.raises(DataError, match="cannot be read: No such file"):
+        photos.digest()
+
+
+def test_a_packed_file_is_opened_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "set.zip"
+    opened: list[Path] = []
+    write_packed_set(path, open_photos(folder), [make_pair()])
+
+    class Counted(zipfile.ZipFile):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            opened.extend(file for file in arguments if isinstance(file, Path))
+            super().__init__(*arguments, **named)
+
+    monkeypatch.setattr(zipfile, "ZipFile", Counted)
+    photos = open_photos(path)
+    assert len(photos.digest()) == 16 and photos[0].shape == photos[1].shape
+    assert len(opened) == 1
+    assert len(read_packed_pairs(path)) == 1 and len(opened) == 2
+
+
+@pytest.mark.parametrize("name", ["link.zip", f"{'n' * 245}.zip"])
+def test_links_stay_and_long_names_are_written(folder: Path, tmp_path: Path, name: str) -> None:
+    real = tmp_path / "real.zip"
+    real.touch()
+    if name == "link.zip":
+        (tmp_path / name).symlink_to(real)
+    pack_files(folder, tmp_path / name, overwrite=True)
+    assert len(open_photos(tmp_path / name)) == len(NAMES)
+    assert (tmp_path / name).is_symlink() == (name == "link.zip") == bool(real.stat().st_size)
+
+
+def test_photos_of_16_bits_of_gray_are_scaled_and_not_clipped(tmp_path: Path) -> None:
+    gray = np.linspace(0, 65535, 300 * 280).reshape(300, 280).astype(np.uint16)
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    photo = open_photos(tmp_path)[0]
+    assert photo.shape == (300, 280, 3) and np.array_equal(photo, np.repeat((gray >> 8)[..., None], 3, axis=2))
+
+
+def test_photos_are_upright_where_that_is_asked_for(tmp_path: Path) -> None:
+    image = Image.fromarray(np.arange(300 * 280 * 3, dtype=np.uint8).reshape(300, 280, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    image.save(tmp_path / "turned.png", exif=exif)
+    stored = open_photos(tmp_path)[0]
+    assert np.array_equal(np.rot90(stored, -1), open_photos(tmp_path, upright=True)[0]) and stored.shape[0] == 300

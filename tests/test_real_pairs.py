@@ -11,6 +11,7 @@ import pytest
 import rawpy
 import torch
 from pair_material import write_tree
+from PIL import Image
 from training_material import TINY_MODEL
 
 from lowlight.core.config import from_dict
@@ -21,7 +22,8 @@ from lowlight.data import DATASETS, pair_stores, real_pairs
 from lowlight.data.cache import FrameRecord, SourceFile, source_file
 from lowlight.data.decoding import SCALE, decode_frame
 from lowlight.data.pair_stores import MemoryPairs
-from lowlight.data.pairs import PairRow
+from lowlight.data.pairs import PairRow, read_truth
+from lowlight.data.pictures import read_picture
 from lowlight.data.real_pairs import RealPairs, RealPairsConfig, dark_srgb, open_real_pairs
 from lowlight.data.sid import open_pairs
 from lowlight.data.windows import Flips, mirror_to, mosaic_window, packed_window
@@ -371,3 +373,15 @@ def test_files_are_hashed_once(tree: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(pair_stores, "source_file", counted)
     assert store.digest() == store.digest()
     assert len(hashed) == len(set(hashed))
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_truth_lies_as_the_mosaic_does_whatever_its_tags_say(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (48, 32), (200, 10, 10)).save(tmp_path / "truth.jpg", exif=exif)
+    with Image.open(tmp_path / "truth.jpg") as image:
+        stored = np.asarray(image)
+    truth, _ = read_truth(tmp_path / "truth.jpg")
+    assert np.array_equal(truth // 257, stored)
+    assert read_picture(tmp_path / "truth.jpg").shape == ((32, 48, 3) if orientation == 3 else (48, 32, 3))

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowlight.core.errors import DataError, UsageError
+from lowlight.data.pairs import pair_hashes, read_manifest, validation_rows
 from lowlight.data.sid import (
     MISALIGNED_SCENES,
     SidName,
@@ -20,6 +21,7 @@ from lowlight.data.sid import (
     open_pairs,
     parse_name,
     read_exclude_file,
+    read_sid_folder,
 )
 from lowlight.raw.read import read_raw
 from lowlight.workflows.pairing import sid_tree
@@ -252,3 +254,38 @@ def test_the_example_writes_a_tree(tmp_path: Path) -> None:
     )
     assert done.stdout.startswith("4 pairs in")
     assert {row.split for row in open_pairs(tmp_path / "tree")} == {"train", "test"}
+
+
+@pytest.mark.parametrize("words", [("training", "valid"), ("train", "holdout"), ("Train", " Val"), ("TRAIN", "")])
+def test_pairs_that_train_never_validate(tmp_path: Path, words: tuple[str, str]) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text(f"split,dark,bright\n{words[0]},a.dng,a.png\n{words[0]},b.dng,b.png\n{words[1]},c.dng,c.png\n")
+    assert [row.dark.name for row in validation_rows(read_manifest(path))] == ["c.dng"]
+
+
+def test_columns_are_found_whatever_their_case_and_errors_name_the_line_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text(" Dark ,BRIGHT, ratio\na.dng,a.png,100\n\n\nb.dng,b.png,x\n")
+    with pytest.raises(DataError, match="line 5: ratio is 'x'"):
+        read_manifest(path)
+    path.write_text(path.read_text().replace("x", "30"))
+    assert [row.ratio for row in read_manifest(path)] == [100.0, 30.0]
+
+
+def test_files_of_one_name_in_different_folders_are_different_pairs(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("dark,bright\n001/dark.dng,001/bright.png\n002/dark.dng,./002/bright.png\n")
+    rows = read_manifest(path)
+    assert [row.scene for row in rows] == ["001/bright.png", "002/bright.png"]
+    assert len(pair_hashes((row.scene, row.dark.name) for row in rows)) == 2
+
+
+def test_what_cameras_and_programs_put_beside_a_raw_is_no_frame(tmp_path: Path) -> None:
+    root = touch_sid(tmp_path / "set")
+    for name in ("00001_00_0.1s.JPG", "00001_00_0.1s.xmp", "20208_00_0.033s.ARW.xmp", "10034_00_0.04s.png"):
+        (root / "short" / name).touch()
+    for name in ("00001_00_10s.JPG", "00001_00_10s.xmp", "10034_00_10s.jpg"):
+        (root / "long" / name).touch()
+    rows = read_sid_folder(root)
+    assert sorted(row.dark.name for row in rows) == sorted(SHORT)
+    assert {row.bright.name for row in rows} == set(LONG)

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
@@ -206,12 +207,32 @@ def test_impossible_ranges_are_refused() -> None:
         SyntheticConfig(ratio=(300.0, 30.0))
 
 
-def test_decoded_photos_are_kept_up_to_a_limit(photos: PhotoSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lowlight.data.photos.KEPT_BYTES", SIDE_PX * SIDE_PX * 3)
+def test_decoded_photos_are_kept_up_to_a_limit(photos: PhotoSet) -> None:
     fresh = photos.only(photos.names)
+    fresh.keep_bytes = SIDE_PX * SIDE_PX * 3
     assert fresh[0] is fresh[0]
     assert fresh[1] is not fresh[1]
     assert np.array_equal(fresh[1], fresh[1])
+
+
+def test_scenes_are_drawn_when_they_are_first_asked_for(photos: PhotoSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+
+    def draw(seed: int) -> npt.NDArray[np.uint8]:
+        drawn.append(seed)
+        return procedural_scene(seed, 256)
+
+    monkeypatch.setattr("lowlight.data.synthetic.procedural_scene", draw)
+    scenes_alone = SyntheticSource(photos, ModelTraits(tile=TILE), SyntheticConfig(scene_share=1.0), 2, 0)
+    first = scenes_alone.batch(0)
+    assert 1 <= len(drawn) <= 2
+    assert torch.equal(scenes_alone.batch(0).frames, first.frames)
+    assert len(drawn) == len(set(drawn)) <= 2
+
+
+@pytest.mark.parametrize("zoom", [600.0, 1e6])
+def test_no_zoom_leaves_less_than_a_pixel(photos: PhotoSet, zoom: float) -> None:
+    assert torch.isfinite(source(photos, zoom=(zoom, zoom)).batch(0).frames).all()
 
 
 def test_scenes_are_pictures_that_their_seed_decides() -> None:

@@ -23,11 +23,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from lowlight.core.atomic import write_text
 from lowlight.core.errors import BrokenFileError, DataError, OutputError, UsageError
 from lowlight.core.photo import LinearImage, Metadata, Picture
 from lowlight.data.pictures import read_picture
 from lowlight.writers import WRITERS, WriterOptions, is_leftover, replacing, write_picture, writer_for
-from lowlight.writers.atomic import write_text
 from lowlight.writers.depth import to_uint8
 
 ENCODED = [(suffix, bits) for suffix, writer in WRITERS.items() if not writer.needs_linear for bits in writer.bits]

@@ -102,9 +102,9 @@ def bench(
     Each measurement is a process of its own; the clock starts when the network is loaded, of a folder before that.
     CPU seconds are the figure to trust where other programs run, and rates on a CPU are per core.
     """
+    from lowlight.core.atomic import write_text
     from lowlight.workflows.benchmarking.benchmark import BenchConfig, files_read, run_benchmark
-    from lowlight.workflows.evaluating.own_inputs import refuse_own_inputs
-    from lowlight.writers.atomic import write_text
+    from lowlight.workflows.evaluating.own_inputs import refuse_own_inputs, refuse_strangers
 
     _refuse_idle_jobs(context, photos, curve)
     config = BenchConfig(
@@ -132,6 +132,7 @@ def bench(
     if report_file is not None:
         _expect_file(report_file)
         refuse_own_inputs([report_file], files_read(config))
+        refuse_strangers([report_file])
     result = run_benchmark(config, on_row=_show_run)
     text = json.dumps(result, indent=1) + "\n"
     if json_file is not None and report_file is None:

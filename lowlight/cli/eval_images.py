@@ -33,13 +33,15 @@ def evaluate_image_weights(
     whole = samples is not None or images is not None
     if split not in SPLITS or (whole and split == "test"):
         raise UsageError(f"there is no split {split!r} of these pictures; there are train, val and, of some, test")
+    from lowlight.core.atomic import write_text
     from lowlight.report.tables import finite, plain_rows_as_csv, plain_rows_as_jsonl
     from lowlight.workflows.evaluating.image_models import check_figures, draw_figures, evaluate_images, files_read
-    from lowlight.workflows.evaluating.own_inputs import refuse_own_inputs
-    from lowlight.writers.atomic import write_text
+    from lowlight.workflows.evaluating.own_inputs import refuse_own_inputs, refuse_strangers
 
     report_file = None if str(json_file) == "-" else json_file
-    refuse_own_inputs([*([report_file] if report_file else []), *rows_files], files_read(weights, data))
+    written = [*([report_file] if report_file else []), *rows_files]
+    refuse_own_inputs(written, files_read(weights, data))
+    refuse_strangers(written)
     if figures is not None:
         check_figures(weights, figures)
     if whole:

@@ -9,7 +9,6 @@ import gzip
 import hashlib
 import math
 import struct
-import zipfile
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from lowlight.core.errors import BrokenFileError, ConfigError, DataError
 from lowlight.core.restoration import Batch, ModelTraits
+from lowlight.data.archives import read_arrays
 
 Split = Literal["train", "validation"]
 Task = Literal["reconstruction", "transfer"]
@@ -209,6 +209,8 @@ def open_digits(
 
 
 def _find(folder: Path, split: Split) -> tuple[Path, Path]:
+    if folder.is_file():
+        raise DataError(f"{folder} is a file; digits come from a folder with the four files of MNIST")
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}; expected one with the four files of MNIST")
     idx_images, idx_labels = _IDX_NAMES[split]
@@ -236,11 +238,7 @@ def _partner(folder: Path, name: str) -> Path:
 def _read_array(path: Path) -> npt.NDArray[np.uint8]:
     if path.suffix != ".npz":
         return read_idx(path)
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            values: npt.NDArray[np.uint8] = arrays["arr_0"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise BrokenFileError(f"{path} cannot be read as an npz file with arr_0 ({error}); fetch it again") from error
+    values: npt.NDArray[np.uint8] = read_arrays(path, ["arr_0"], "fetch it again")["arr_0"]
     if values.dtype != np.uint8:
         raise BrokenFileError(f"{path} holds values of type {values.dtype}; expected bytes")
     return values

@@ -18,7 +18,7 @@ from lowlight.core.errors import ConfigError, DataError
 from lowlight.core.restoration import Batch, ModelTraits
 from lowlight.data.digits import stream
 from lowlight.data.face_drawing import draw_face
-from lowlight.data.photos import HELD_OUT_SHARE, open_photos
+from lowlight.data.photos import HELD_OUT_SHARE, PhotoSet, open_photos
 
 Split = Literal["train", "validation"]
 FaceArray = npt.NDArray[np.float32]
@@ -121,18 +121,19 @@ def drawn_face(index: int, side_px: int, glasses_share: float = 0.4, split: Spli
     return Face(picture, twin, (picture - twin).abs().amax(0) > 1 / 255)
 
 
-def read_faces(folder: Path, side_px: int, split: Split = "train") -> tuple[Callable[[int], Face], int]:
+def read_faces(folder: Path, side_px: int, split: Split = "train") -> tuple[Callable[[int], Face], PhotoSet]:
     """Open the photos of a folder as faces: the centre square, resized. One in 16 is kept for validation.
 
-    Gives the reader of one face and their number; `DataError` where there are none.
+    Gives the reader of one face, and the photos; `DataError` where there are none.
     """
-    train, held_out = open_photos(folder).split()
+    # Of each photo only the small face is kept, by whoever asks.
+    train, held_out = open_photos(folder, upright=True, keep_bytes=0).split()
     photos = train if split == "train" else held_out
     if not len(photos):
         raise DataError(
             f"{folder} has no photos of faces for {split} (one in {HELD_OUT_SHARE} is kept aside); add some"
         )
-    return lambda index: Face(centre_square(photos[index], side_px)), len(photos)
+    return lambda index: Face(centre_square(photos.readable(index), side_px)), photos
 
 
 def centre_square(pixels: npt.NDArray[np.uint8], side_px: int) -> Tensor:
@@ -157,8 +158,9 @@ def open_faces(
         )
     side = traits.tile
     if config.photographs:
-        faces, count = read_faces(path, side)
-        return FaceSource(faces, count, {"photos": count, "side_px": side}, batch, seed, device)
+        faces, photos = read_faces(path, side)
+        about = {"photos": len(photos), "side_px": side, "photo_hash": photos.digest()}
+        return FaceSource(faces, len(photos), about, batch, seed, device)
     about = {"drawn": config.count, "glasses_share": config.glasses_share, "side_px": side}
     return FaceSource(
         lambda index: drawn_face(index, side, config.glasses_share), config.count, about, batch, seed, device

@@ -5,9 +5,11 @@ CelebA (Z. Liu et al., ICCV 2015), 178 x 218, from a local folder: rows 40 to 18
 area to 64 x 64. Frames have no noise; training faces are mirrored with probability 1/2.
 """
 
+import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +75,13 @@ class Faces:
     def __len__(self) -> int:
         return self._count
 
+    def sha256(self) -> str:
+        """Hash of the faces; of files that are decoded later, of their names and sizes."""
+        if self._files is None:
+            return hashlib.sha256(self._faces.tobytes()).hexdigest()
+        listed = "\n".join(f"{file.name} {file.stat().st_size}" for file in self._files)
+        return hashlib.sha256(listed.encode("utf-8", "surrogateescape")).hexdigest()
+
     def targets(self, indices: Tensor) -> Tensor:
         """Faces `[B, 3, 64, 64]` in [0, 1]."""
         places = indices.numpy()
@@ -97,9 +106,12 @@ def read_fusion_celeba(path: Path, config: FusionCelebaConfig) -> FusionSets:
     """FusionCelebA from CelebA's folder of aligned pictures, or from a file that `prepare_fusion_celeba` wrote."""
     if path.is_dir():
         training, validation = partition(path, config.limit)
-        return FusionSets(Faces(training, config), Faces(validation, config))
-    arrays = read_prepared(path, _KEYS, Faces.name)
-    return FusionSets(Faces(arrays["training"][: config.limit], config), Faces(arrays["validation"], config))
+        return FusionSets(partial(Faces, training, config), partial(Faces, validation, config))
+
+    def read(part: str, limit: int | None) -> Faces:
+        return Faces(read_prepared(path, {part: _KEYS[part]}, Faces.name)[part][:limit], config)
+
+    return FusionSets(partial(read, "training", config.limit), partial(read, "validation", None))
 
 
 def open_fusion_celeba(

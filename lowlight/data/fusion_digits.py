@@ -5,7 +5,9 @@ digit within a union of ellipses, plus Gaussian noise, clipped. Frames are drawn
 authors' configuration calls a variance, is used there, and here, as a standard deviation.
 """
 
+import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +16,7 @@ from torch import Generator, Tensor
 
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import ModelTraits
-from lowlight.data.digits import SIDE_PX, read_digits, stream
+from lowlight.data.digits import SIDE_PX, Split, read_digits, stream
 from lowlight.data.ellipses import EllipseLaw, ellipse_masks
 from lowlight.data.fusion_source import FusionSets, FusionSource, check_frame_count, check_traits
 from lowlight.data.strokes import draw_digits
@@ -74,6 +76,10 @@ class FusionDigits:
     def __len__(self) -> int:
         return len(self.images)
 
+    def sha256(self) -> str:
+        """Hash of the digits."""
+        return hashlib.sha256((self.images * 255 + 0.5).to(torch.uint8).numpy().tobytes()).hexdigest()
+
     def targets(self, indices: Tensor) -> Tensor:
         """Digits `[B, 1, 32, 32]` in [0, 1], padded with zeros."""
         return F.pad(self.images[indices][:, None], (PADDING_PX,) * 4)
@@ -95,19 +101,25 @@ class FusionDigits:
 
 def read_fusion_mnist(path: Path, config: FusionDigitsConfig) -> FusionSets:
     """FusionMNIST from a folder with the four files of MNIST, or of a set of the same form."""
-    training, validation = read_digits(path, "train"), read_digits(path, "validation")
-    if config.limit is not None:
-        training = training.first(config.limit)
-    name = f"fusion-{training.name}"
-    return FusionSets(FusionDigits(name, training.images, config), FusionDigits(name, validation.images, config))
+
+    def read(split: Split) -> FusionDigits:
+        digits = read_digits(path, split)
+        if split == "train" and config.limit is not None:
+            digits = digits.first(config.limit)
+        return FusionDigits(f"fusion-{digits.name}", digits.images, config)
+
+    return FusionSets(partial(read, "train"), partial(read, "validation"))
 
 
 def draw_shapes_fusion(path: Path, config: ShapesConfig) -> FusionSets:
     """ShapesFusion: digits drawn from strokes in place of MNIST's, always the same. Nothing is read from `path`."""
-    counts = (min(config.digits, config.limit or config.digits), config.validation_digits)
-    drawn = (draw_digits(count, SIDE_PX, stream(_DRAWING_STREAM, split))[0] for split, count in enumerate(counts))
-    training, validation = (FusionDigits("shapes-fusion", images[:, 0], config) for images in drawn)
-    return FusionSets(training, validation)
+
+    def draw(count: int, kind: int) -> FusionDigits:
+        images, _ = draw_digits(count, SIDE_PX, stream(_DRAWING_STREAM, kind))
+        return FusionDigits("shapes-fusion", images[:, 0], config)
+
+    training = min(config.digits, config.limit or config.digits)
+    return FusionSets(partial(draw, training, 0), partial(draw, config.validation_digits, 1))
 
 
 def open_fusion_mnist(

@@ -4,7 +4,9 @@ Source: F. Duffhauss et al., "FusionVAE" (ECCV 2022), sections 5.1 to 5.3: one n
 a whole training batch; validation has K = 0, 1, 2 and 3 apart, with frames from a fixed seed.
 """
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -27,6 +29,10 @@ class FusionSet(Protocol):
 
     def __len__(self) -> int: ...
 
+    def sha256(self) -> str:
+        """Hash of the pictures and of what hides them."""
+        ...
+
     def targets(self, indices: Tensor) -> Tensor:
         """Pictures `[B, C, h, w]`, float32 in [0, 1], on the CPU."""
         ...
@@ -40,11 +46,21 @@ class FusionSet(Protocol):
         ...
 
 
-class FusionSets(NamedTuple):
-    """What trains, and what validates."""
+class FusionSets:
+    """What trains, and what validates; each is read when it is first asked for."""
 
-    training: FusionSet
-    validation: FusionSet
+    def __init__(self, read_training: Callable[[], FusionSet], read_validation: Callable[[], FusionSet]) -> None:
+        self._read_training, self._read_validation = read_training, read_validation
+
+    @cached_property
+    def training(self) -> FusionSet:
+        """The pictures that train."""
+        return self._read_training()
+
+    @cached_property
+    def validation(self) -> FusionSet:
+        """The pictures that validate."""
+        return self._read_validation()
 
 
 class FixedFrames:
@@ -98,7 +114,7 @@ class FusionSource:
             raise DataError(
                 f"a batch of {batch} cannot be made from {len(training)} pictures; choose 1 to {len(training)}"
             )
-        self.training, self.validation = training, FixedFrames(sets.validation, max_frames, device)
+        self.sets, self.training = sets, training
         self.max_frames, self.size, self.seed = max_frames, batch, seed
         self.device = device or torch.device("cpu")
         self.steps_per_epoch = len(training) // batch
@@ -119,7 +135,17 @@ class FusionSource:
 
     def describe(self) -> dict[str, Any]:
         """What a weights file should record of the data."""
-        return {"name": self.training.name, "images": len(self.training), "max_frames": self.max_frames}
+        told = {"name": self.training.name, "images": len(self.training), "max_frames": self.max_frames}
+        return {**told, "sha256": self._sha256}
+
+    @cached_property
+    def validation(self) -> FixedFrames:
+        """The pictures that validate, with their fixed frames."""
+        return FixedFrames(self.sets.validation, self.max_frames, self.device)
+
+    @cached_property
+    def _sha256(self) -> str:
+        return self.training.sha256()
 
     def _order_of(self, epoch: int) -> Tensor:
         if self._order is None or self._order[0] != epoch:

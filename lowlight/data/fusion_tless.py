@@ -6,9 +6,11 @@ occluder is nor where it lies: here a picture of an occluder is as large as 50 p
 centre is uniform over the target.
 """
 
+import hashlib
 import logging
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +87,10 @@ class Objects:
     def __len__(self) -> int:
         return len(self.pictures)
 
+    def sha256(self) -> str:
+        """Hash of the pictures and of the cut objects."""
+        return hashlib.sha256(self.pictures.numpy().tobytes() + self.occluders.numpy().tobytes()).hexdigest()
+
     def targets(self, indices: Tensor) -> Tensor:
         """Pictures `[B, 1, 64, 64]` in [0, 1]."""
         return self.pictures[indices][:, None].float() / 255
@@ -138,11 +144,14 @@ def read_fusion_tless(path: Path, config: FusionTlessConfig) -> FusionSets:
     Cutting the objects of the whole set takes minutes, so a prepared file is better for more than one run. One of
     other classes or sizes than the configuration's raises `DataError`.
     """
-    arrays = _cut_now(path, config) if path.is_dir() else _read_cut(path, config)
-    training, validation = (
-        Objects(arrays[part], arrays[f"{part}_occluders"], config) for part in ("training", "validation")
-    )
-    return FusionSets(training, validation)
+    parts = _parts(path, config) if path.is_dir() else None
+
+    def read(part: str) -> Objects:
+        targets, occluders = keys = part, f"{part}_occluders"
+        arrays = _read_cut(path, config, keys) if parts is None else _cut_now(path, parts, config, keys)
+        return Objects(arrays[targets], arrays[occluders], config)
+
+    return FusionSets(partial(read, "training"), partial(read, "validation"))
 
 
 def open_fusion_tless(
@@ -218,22 +227,24 @@ def _shape(key: str, config: FusionTlessConfig) -> tuple[int, ...]:
     return (2, config.occluder_px, config.occluder_px) if _KEYS[key] == 4 else (SIDE_PX, SIDE_PX)
 
 
-def _cut_now(folder: Path, config: FusionTlessConfig) -> dict[str, npt.NDArray[np.uint8]]:
-    parts = _parts(folder, config)
+def _cut_now(
+    folder: Path, parts: dict[str, list[Path]], config: FusionTlessConfig, keys: tuple[str, str]
+) -> dict[str, npt.NDArray[np.uint8]]:
+    parts = {key: parts[key] for key in keys}
     if (count := sum(map(len, parts.values()))) > MANY_PICTURES:
         logger.warning("%d pictures are read and cut now, which takes minutes; lowlight prepare does it once", count)
     return _build(folder, parts, config)
 
 
-def _read_cut(path: Path, config: FusionTlessConfig) -> dict[str, npt.NDArray[np.uint8]]:
-    arrays = read_prepared(path, _RANKS, NAME)
+def _read_cut(path: Path, config: FusionTlessConfig, keys: tuple[str, str]) -> dict[str, npt.NDArray[np.uint8]]:
+    arrays = read_prepared(path, {key: _RANKS[key] for key in (*keys, *_RECORDS.values())}, NAME)
     for key, kinds in _classes(config).items():
         if (found := arrays[_RECORDS[key]].tolist()) != list(kinds):
             raise DataError(
                 f"{path} was prepared with {key} = {found}, and {list(kinds)} are asked for; "
                 f"use --set 'data.options.{key}={found}', or prepare it again"
             )
-    if (side := arrays["training_occluders"].shape[-1]) != config.occluder_px:
+    if (side := arrays[keys[1]].shape[-1]) != config.occluder_px:
         raise DataError(
             f"{path} was prepared with occluder_px = {side}, and {config.occluder_px} is asked for; "
             f"use --set 'data.options.occluder_px={side}', or prepare it again"

@@ -6,7 +6,6 @@ Reading it needs numpy and Pillow only, so a machine without any RAW library can
 import io
 import json
 import logging
-import os
 import zipfile
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -16,8 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lowlight.core.atomic import replacing
 from lowlight.core.errors import DataError
 from lowlight.core.photo import RawFrame
+from lowlight.data.archives import UNREADABLE, Archive
 from lowlight.data.pairs import Pair
 from lowlight.data.photos import PhotoSet, decode_photo, is_held_out
 from lowlight.ops.resize import mean_of_blocks
@@ -42,13 +43,8 @@ def write_packed_set(
     bytes. Raises `DataError` where the pairs alone pass the limit or no photo is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with zipfile.ZipFile(temporary, "w") as archive:
-            counts = _write_members(archive, photos, pairs, limit_bytes)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        counts = _write_members(archive, photos, pairs, limit_bytes)
     return {**counts, "bytes": path.stat().st_size}
 
 
@@ -116,13 +112,8 @@ def _usable(content: bytes, name: str) -> bool:
 
 def packed_pair_readers(path: Path) -> list[ReadPair]:
     """Find the validation pairs of a packed file; each is read when its function is called."""
-    if not path.is_file():
-        raise DataError(f"{path} does not exist; give a manifest (.csv) or a packed file")
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{path} is no packed file; make one with `lowlight pack`")
-    with zipfile.ZipFile(path) as archive:
-        names = sorted(n for n in archive.namelist() if n.startswith("pairs/"))
-    return [partial(_read_member, path, name) for name in names]
+    archive = Archive(path)
+    return [partial(_read_member, archive, name) for name in sorted(archive.names("pairs/"))]
 
 
 def read_packed_pairs(path: Path) -> list[Pair]:
@@ -130,12 +121,12 @@ def read_packed_pairs(path: Path) -> list[Pair]:
     return [read() for read in packed_pair_readers(path)]
 
 
-def _read_member(path: Path, name: str) -> Pair:
+def _read_member(archive: Archive, name: str) -> Pair:
+    content = archive.read(name)
     try:
-        with zipfile.ZipFile(path) as archive:
-            return _read_pair(archive.read(name))
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise DataError(f"{name} in {path} cannot be read ({error}); pack the pairs again") from error
+        return _read_pair(content)
+    except UNREADABLE as error:
+        raise DataError(f"{name} in {archive.path} is no pair ({error}); pack the pairs again") from error
 
 
 def _pair_bytes(pair: Pair) -> bytes:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from lowlight.raw.bayer import packed_size
 PAIR_LIST = ("list_sha256", "pair_hashes")  # what tells the pairs that weights were chosen on; see there
 COLUMNS = ("scene", "split", "dark", "bright", "ratio", "iso", "burst_index")
 REQUIRED = ("dark", "bright")
+_SPLITS = {"validation": "val", "valid": "val", "training": "train"}  # other words for them
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,18 @@ class Pair:
 
 def read_manifest(path: Path) -> list[PairRow]:
     """The rows of a CSV manifest; paths are relative to it. Columns: scene, split, dark, bright, ratio, iso,
-    burst_index, of which dark and bright must be there.
+    burst_index, of which dark and bright must be there; others are left aside, and the case of a name does not matter.
+
+    Where no scene is named the bright file is, as it is written: frames that share it show one scene.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
+            columns = reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
             missing = [name for name in REQUIRED if name not in columns]
             if missing:
                 raise DataError(f"{path} has no column {missing[0]!r}; expected a CSV with {', '.join(COLUMNS)}")
-            rows = [_row(path, line, values) for line, values in enumerate(reader, start=2)]
+            rows = [_row(path, reader.line_num, values) for values in reader]
     except OSError as error:
         raise DataError(f"cannot read the manifest {path}: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -96,20 +99,24 @@ def _row(path: Path, line: int, values: dict[str, str | None]) -> PairRow:
     return PairRow(
         dark=path.parent / named["dark"],
         bright=path.parent / named["bright"],
-        scene=named["scene"],
-        split=named["split"],
+        scene=named["scene"] or PurePath(named["bright"]).as_posix(),
+        split=split_name(named["split"]),
         ratio=ratio,
         iso=iso if iso and iso > 0 else None,  # 0 is what many write for unknown
         burst_index=int(burst_index),
     )
 
 
+def split_name(text: str) -> str:
+    """Give the one word that is used here for a split, such as `val` for `Validation`."""
+    word = text.strip().lower()
+    return _SPLITS.get(word, word)
+
+
 def validation_rows(rows: Sequence[PairRow]) -> list[PairRow]:
-    """Those of the validation split; without one all that do not train, and all where no row says what it is for."""
-    for wanted in ({"val", "validation"}, {"test", ""}):
-        if chosen := [row for row in rows if row.split in wanted]:
-            return chosen
-    return list(rows)
+    """Those of the validation split; without one all that do not train, and all where every row does."""
+    validating = [row for row in rows if row.split == "val"]
+    return validating or [row for row in rows if row.split != "train"] or list(rows)
 
 
 def load_pair(row: PairRow) -> Pair:
@@ -131,7 +138,8 @@ def read_truth(path: Path) -> tuple[npt.NDArray[np.uint16], float | None]:
         from lowlight.raw.render import render_half_size
 
         return render_half_size(path)
-    truth = read_picture(path)
+    # A mosaic is not turned either, whatever its tags say.
+    truth = read_picture(path, upright=False)
     if truth.shape[2] != 3:
         raise DataError(f"{path} has {truth.shape[2]} channels; expected a colour picture")
     return truth, None

@@ -6,15 +6,20 @@ numpy archives, and `contents.json`. Reading it needs Pillow and numpy only.
 
 import hashlib
 import io
+import logging
 import struct
-import zipfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from lowlight.core.errors import DataError
+from lowlight.data.archives import Archive
+
+logger = logging.getLogger(__name__)
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 HELD_OUT_SHARE = 16  # one photo in this many is kept aside
@@ -24,15 +29,24 @@ KEPT_BYTES = 3 << 30  # of decoded photos; beyond it they are decoded every time
 class PhotoSet:
     """Clean photographs by name, decoded when first asked for (uint8 `[H, W, 3]`, sRGB).
 
-    Decoded photos are kept until they take 3 GiB, so that a large collection does not fill the memory.
+    Decoded photos are kept until they take `keep_bytes`, so that a large collection does not fill the memory.
+    `upright` photos are turned as their tags say, which matters where "up" does.
     """
 
-    def __init__(self, readers: dict[str, Callable[[], bytes]], source: Path) -> None:
+    def __init__(
+        self,
+        readers: dict[str, Callable[[], bytes]],
+        source: Path,
+        *,
+        upright: bool = False,
+        keep_bytes: int = KEPT_BYTES,
+    ) -> None:
         self.names = sorted(readers)
-        self.source = source
+        self.source, self.upright, self.keep_bytes = source, upright, keep_bytes
         self._readers = readers
         self._decoded: dict[str, npt.NDArray[np.uint8]] = {}
         self._kept_bytes = 0
+        self._unreadable: set[int] = set()
         self._digest: str | None = None
 
     def __len__(self) -> int:
@@ -42,15 +56,31 @@ class PhotoSet:
         name = self.names[index]
         if name in self._decoded:
             return self._decoded[name]
-        photo = decode_photo(self._readers[name](), name)
-        if self._kept_bytes + photo.nbytes <= KEPT_BYTES:
+        photo = decode_photo(self.bytes_of(name), name, upright=self.upright)
+        if self._kept_bytes + photo.nbytes <= self.keep_bytes:
             self._decoded[name] = photo
             self._kept_bytes += photo.nbytes
         return photo
 
+    def readable(self, wanted: int) -> npt.NDArray[np.uint8]:
+        """Give the wanted photo, or the next one that can be read: one bad file must not end a long training."""
+        for offset in range(len(self)):
+            index = (wanted + offset) % len(self)
+            if index in self._unreadable:
+                continue
+            try:
+                return self[index]
+            except DataError as error:
+                logger.warning("%s; another photo takes its place", error)
+                self._unreadable.add(index)
+        raise DataError(f"none of the {len(self)} photos in {self.source} can be read")
+
     def bytes_of(self, name: str) -> bytes:
-        """Read the file as it is stored."""
-        return self._readers[name]()
+        """Read the file as it is stored; `DataError` where that cannot be done."""
+        try:
+            return self._readers[name]()
+        except OSError as error:
+            raise DataError(f"{name} in {self.source} cannot be read: {error.strerror or error}") from error
 
     def scattered_names(self) -> list[str]:
         """List the names in an order that does not follow the alphabet, the same on every machine."""
@@ -62,13 +92,14 @@ class PhotoSet:
             total = hashlib.sha256()
             for name in self.names:
                 total.update(name.encode())
-                total.update(hashlib.sha256(self._readers[name]()).digest())
+                total.update(hashlib.sha256(self.bytes_of(name)).digest())
             self._digest = total.hexdigest()[:16]
         return self._digest
 
     def only(self, names: Iterable[str]) -> "PhotoSet":
         """Make a set of some of the photos."""
-        return PhotoSet({name: self._readers[name] for name in names}, self.source)
+        readers = {name: self._readers[name] for name in names}
+        return PhotoSet(readers, self.source, upright=self.upright, keep_bytes=self.keep_bytes)
 
     def split(self) -> tuple["PhotoSet", "PhotoSet"]:
         """Part the photos for training from the ones kept aside; decided by each name alone."""
@@ -82,44 +113,43 @@ def is_held_out(name: str) -> bool:
     return hashlib.sha256(stem.encode()).digest()[0] % HELD_OUT_SHARE == 0
 
 
-def decode_photo(content: bytes, name: str) -> npt.NDArray[np.uint8]:
-    """Decode a photo to uint8 `[H, W, 3]` sRGB."""
-    from PIL import Image
+def decode_photo(content: bytes, name: str, *, upright: bool = False) -> npt.NDArray[np.uint8]:
+    """Decode a photo to uint8 `[H, W, 3]` sRGB, turned `upright` where its tags say how and can be read."""
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(io.BytesIO(content)) as image:
+            if upright:
+                image.load()
+                with suppress(OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, struct.error):
+                    ImageOps.exif_transpose(image, in_place=True)
+            if image.mode.startswith("I"):  # 16 bits of gray, which conversion would clip and not scale
+                gray = (np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)
+                return np.repeat(gray[..., None], 3, axis=2)
             return np.asarray(image.convert("RGB"))
     # Pillow's decoders raise all of these on files that are broken or larger than any photo.
     except (OSError, SyntaxError, ValueError, IndexError, struct.error, Image.DecompressionBombError) as error:
         raise DataError(f"{name} cannot be read as a photo; remove it from the collection") from error
 
 
-def open_photos(source: Path) -> PhotoSet:
-    """Find the photographs of a folder (searched deeply) or of a packed file."""
+def open_photos(source: Path, *, upright: bool = False, keep_bytes: int = KEPT_BYTES) -> PhotoSet:
+    """Find the photographs of a folder (searched deeply) or of a packed file; options are those of `PhotoSet`."""
     if source.is_dir():
         files = sorted(p for p in source.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file())
         if not files:
             raise DataError(f"{source} holds no photos; expected {', '.join(PHOTO_SUFFIXES)} files")
-        return PhotoSet({_name(p.relative_to(source)): p.read_bytes for p in files}, source)
+        readers: dict[str, Callable[[], bytes]] = {_name(p.relative_to(source)): p.read_bytes for p in files}
+        return PhotoSet(readers, source, upright=upright, keep_bytes=keep_bytes)
     if not source.is_file():
         raise DataError(f"{source} does not exist; give a folder of photos or a packed file")
-    if not zipfile.is_zipfile(source):
-        raise DataError(f"{source} is no packed file; make one with `lowlight pack`")
-    with zipfile.ZipFile(source) as archive:
-        names = [n for n in archive.namelist() if n.startswith("photos/")]
+    archive = Archive(source)
+    names = archive.names("photos/")
     if not names:
         raise DataError(f"{source} holds no photos; pack it again with `lowlight pack`")
-    return PhotoSet({n.removeprefix("photos/"): _member_reader(source, n) for n in names}, source)
+    readers = {name.removeprefix("photos/"): partial(archive.read, name) for name in names}
+    return PhotoSet(readers, source, upright=upright, keep_bytes=keep_bytes)
 
 
 def _name(path: Path) -> str:
     """What a photo is called: text that can be hashed and packed, though not all file names are UTF-8."""
     return path.as_posix().encode("utf-8", "xmlcharrefreplace").decode("utf-8")
-
-
-def _member_reader(source: Path, member: str) -> Callable[[], bytes]:
-    def read() -> bytes:
-        with zipfile.ZipFile(source) as archive:
-            return archive.read(member)
-
-    return read

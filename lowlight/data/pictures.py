@@ -1,6 +1,7 @@
 """Finished pictures as arrays: ground truths and results to be scored."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,15 @@ from lowlight.core.errors import BrokenFileError, DataError
 # Decoders load inside the functions that use them: a machine that only trains has no imagecodecs.
 
 
-def read_picture(path: Path) -> npt.NDArray[np.uint16]:
+def read_picture(path: Path, *, upright: bool = True) -> npt.NDArray[np.uint16]:
     """Read a PNG, TIFF, JPEG or JPEG XL as encoded uint16 `[H, W, C]`, C = 3, or 1 for gray; 65535 = white.
 
-    8-bit values are scaled by 257, alpha is dropped, a JPEG is turned upright. Raises BrokenFileError for a
-    file that is missing or does not decode, DataError for a picture of another kind.
+    8-bit values are scaled by 257, alpha is dropped, a JPEG is turned `upright` as its tag says. Raises
+    BrokenFileError for a file that is missing or does not decode, DataError for a picture of another kind.
     """
     decode = READERS.get(path.suffix.lower())
+    if decode is _read_jpeg:
+        decode = partial(_read_jpeg, upright=upright)
     if decode is None:
         raise DataError(f"{path} is no picture this can read; the suffixes are {', '.join(READERS)}.")
     if not path.is_file():
@@ -70,14 +73,14 @@ def _read_tiff(path: Path) -> npt.NDArray[np.generic]:
     return np.moveaxis(pixels, 0, -1) if planar else pixels
 
 
-def _read_jpeg(path: Path) -> npt.NDArray[np.generic]:
+def _read_jpeg(path: Path, *, upright: bool = True) -> npt.NDArray[np.generic]:
     import imageio.v3 as iio
 
     with iio.imopen(path, "r", plugin="pillow") as file:
         mode = file.metadata()["mode"]
         if mode not in ("RGB", "L"):
             raise DataError(f"{path} is a JPEG of kind {mode}, expected gray or RGB.")
-        return np.asarray(file.read(index=0, rotate=True))  # type: ignore[call-arg]  # of this plugin
+        return np.asarray(file.read(index=0, rotate=upright))  # type: ignore[call-arg]  # of this plugin
 
 
 READERS: dict[str, Callable[[Path], npt.NDArray[np.generic]]] = {

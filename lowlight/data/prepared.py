@@ -1,10 +1,8 @@
 """Sets of small pictures prepared once: plain numpy arrays in one `.npz` file."""
 
 import math
-import os
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -12,7 +10,9 @@ from typing import IO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lowlight.core.atomic import replacing
 from lowlight.core.errors import DataError
+from lowlight.data.archives import read_arrays
 
 Bytes = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]  # pictures read, pictures in all
@@ -54,19 +54,14 @@ def write_prepared(path: Path, arrays: Mapping[str, Rows]) -> dict[str, int]:
     Items go to the file as they are made, so memory does not grow with their number.
     """
     check_name(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             for key, rows in arrays.items():
                 with archive.open(f"{key}.npy", "w", force_zip64=True) as file:
                     _write_rows(file, rows)
-        os.replace(temporary, path)
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror or error}); choose another place") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
     return {key: rows.number for key, rows in arrays.items()}
 
 
@@ -77,14 +72,13 @@ def check_name(path: Path) -> None:
 
 
 def read_prepared(path: Path, ranks: Mapping[str, int], name: str) -> dict[str, Bytes]:
-    """Read the arrays that `ranks` names, each non-empty and of its rank; anything else raises `DataError`."""
+    """Read the arrays that `ranks` names, each non-empty and of its rank; anything else raises `DataError`.
+
+    A file that does not decode raises `BrokenFileError`.
+    """
     if not path.is_file():
         raise DataError(f"{path} does not exist; give the folder of {name}'s pictures, or a prepared .npz file")
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in ranks}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise DataError(f"{path} is no prepared set of {name} ({error}); prepare it again") from error
+    arrays = read_arrays(path, ranks, f"prepare {name} again")
     for key, rank in ranks.items():
         array = arrays[key]
         if array.dtype != np.uint8 or array.ndim != rank or not array.size:

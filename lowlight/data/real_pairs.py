@@ -73,7 +73,7 @@ class RealPairs:
         scenes: dict[str, list[int]] = {}
         bursts: dict[str, list[int]] = {}
         for index, row in enumerate(store.rows):
-            scenes.setdefault(row.scene or row.bright.name, []).append(index)
+            scenes.setdefault(row.scene or str(row.bright), []).append(index)
             bursts.setdefault(burst_of(row), []).append(index)
         self._scenes = [scenes[name] for name in sorted(scenes)]
         self._bursts = bursts

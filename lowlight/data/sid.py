@@ -14,17 +14,19 @@ from typing import Literal
 
 from lowlight.core.errors import DataError
 from lowlight.data.cache import is_cache
-from lowlight.data.pairs import PairRow, read_manifest
+from lowlight.data.pairs import PairRow, read_manifest, split_name
+from lowlight.data.pictures import READERS
 from lowlight.ops.exposure import RATIO_RANGE
+from lowlight.raw.suffixes import RAW_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
 Burst = Literal["first", "any"]
+_Key = str | tuple[str, str]
 
 MISALIGNED_SCENES = ("10034", "10045", "10172")  # the set's authors ask to leave them out of numbers
 SPLITS = ("train", "val", "test")
 SPLIT_OF_DIGIT = {"0": "train", "1": "test", "2": "val"}
-_ALIASES = {"validation": "val", "valid": "val", "training": "train"}
 _NAME = re.compile(r"(?P<scene>\d{5})_(?P<burst>\d{2,3})_(?P<seconds>\d+(?:\.\d+)?)s\.(?P<suffix>[A-Za-z0-9]+)")
 _LIST = "Sony_{split}_list.txt"
 _OTHER_LIST = "Fuji_{split}_list.txt"
@@ -41,7 +43,7 @@ class SidName:
 
 
 def parse_name(name: str) -> SidName | None:
-    """Read a name such as `00001_03_0.1s.ARW` (any suffix); None for names of another form."""
+    """Read a name such as `00001_03_0.1s.ARW`, of any suffix; None for names of another form."""
     found = _NAME.fullmatch(name)
     if found is None or not float(found["seconds"]) > 0:
         return None
@@ -66,7 +68,6 @@ def open_pairs(
     if is_cache(path):
         raise DataError(f"{path} is a cache, which is for training and check-pairs; name the data it was made from")
     rows = read_sid_folder(path) if path.is_dir() else read_manifest(path)
-    rows = [replace(row, split=_ALIASES.get(row.split, row.split)) for row in rows]
     return choose_rows(rows, path, split, burst=burst, exclude=exclude)
 
 
@@ -79,20 +80,22 @@ def choose_rows(
     exclude: Collection[str] = (),
 ) -> list[PairRow]:
     """Pick rows by split, burst and exclusion; `DataError` names `source` where none is left."""
-    wanted = _ALIASES.get(split, split) if split else None
-    unknown = [entry for entry in exclude if not any(names_pair(entry, row) for row in rows)]
-    for entry in unknown:
-        if entry not in MISALIGNED_SCENES:
+    wanted = split_name(split) if split else None
+    keys = [_keys_of_row(row) for row in rows]
+    known = set().union(*keys)
+    excluded = set().union(*map(_keys_of_entry, exclude))
+    for entry in exclude:
+        if known.isdisjoint(_keys_of_entry(entry)) and entry not in MISALIGNED_SCENES:
             logger.warning("the excluded %r is no scene, file or pair of %s", entry, source)
     if wanted and not any(row.split == wanted for row in rows):
         present = ", ".join(sorted({row.split or "(none)" for row in rows}))
         raise DataError(f"{source} has no pairs of split {split!r}; its pairs are of {present}")
     chosen = [
         row
-        for row in rows
+        for row, names in zip(rows, keys, strict=True)
         if (not wanted or row.split == wanted)
         and (burst == "any" or row.burst_index == 0)
-        and not any(names_pair(entry, row) for entry in exclude)
+        and excluded.isdisjoint(names)
     ]
     if not chosen:
         raise DataError(f"no pair of {source} is left after choosing split, burst and exclusions; exclude less")
@@ -111,12 +114,7 @@ def burst_of(row: PairRow) -> str:
 
 def names_pair(entry: str, row: PairRow) -> bool:
     """Whether a line of an exclude file means this pair: by scene, dark or bright file, or both files."""
-    if entry in (row.scene, *_names(row.dark), *_names(row.bright)):
-        return bool(entry)
-    words = [PurePosixPath(word.replace("\\", "/")).name for word in entry.split()]
-    if len(words) == 1:
-        return words[0] in (row.dark.name, row.bright.name)
-    return entry == f"{row.dark.name} {row.bright.name}" or words[:2] == [row.dark.name, row.bright.name]
+    return not _keys_of_entry(entry).isdisjoint(_keys_of_row(row))
 
 
 def read_exclude_file(path: Path) -> tuple[str, ...]:
@@ -131,7 +129,7 @@ def read_exclude_file(path: Path) -> tuple[str, ...]:
 
 
 def read_sid_folder(folder: Path) -> list[PairRow]:
-    """All pairs of a folder with SID's names: those its list files name, else every dark frame of a known scene.
+    """All pairs of a folder with SID's names: those its list files name, else every dark RAW of a known scene.
 
     The list files may stand in the folder or above it, and `short` and `long` in the folder or in `Sony` below it.
     Without `short` and `long` the folder itself is searched, and the longest exposure of a scene is the bright one.
@@ -152,8 +150,20 @@ def read_sid_folder(folder: Path) -> list[PairRow]:
     return rows
 
 
-def _names(path: Path) -> tuple[str, str]:
-    return path.name, path.stem
+def _keys_of_row(row: PairRow) -> set[_Key]:
+    """All by which a line of an exclude file may mean a pair."""
+    dark, bright = row.dark, row.bright
+    both = (dark.name, bright.name)
+    keys: set[_Key] = {row.scene, dark.name, dark.stem, bright.name, bright.stem, " ".join(both), both}
+    return keys - {""}
+
+
+def _keys_of_entry(entry: str) -> set[_Key]:
+    """What a line of an exclude file may mean; files may be named with their folders."""
+    words = [PurePosixPath(word.replace("\\", "/")).name for word in entry.split()]
+    if len(words) < 2:
+        return {entry, *words}
+    return {entry, (words[0], words[1])}
 
 
 def _find_lists(folder: Path, root: Path) -> list[tuple[str, Path]]:
@@ -235,16 +245,25 @@ def _named_files(folder: Path) -> list[tuple[SidName, Path]]:
         files = sorted(file for file in folder.iterdir() if file.is_file())
     except OSError as error:
         raise DataError(f"cannot read the folder {folder}: {error.strerror}") from error
-    named = ((parse_name(file.name), file) for file in files)
+    named = ((parse_name(file.name), file) for file in files if _is_raw(file) or file.suffix.lower() in READERS)
     return [(name, file) for name, file in named if name is not None]
 
 
+def _is_raw(file: Path) -> bool:
+    return file.suffix.lower() in RAW_SUFFIXES
+
+
 def _match(darks: list[tuple[SidName, Path]], brights: list[tuple[SidName, Path]]) -> list[PairRow]:
-    """Pair each dark frame with the longest exposure of its scene, the first of a burst."""
+    """Pair each dark RAW with the longest exposure of its scene, the first of a burst, rather a RAW than a picture."""
+
+    def rank(name: SidName, file: Path) -> tuple[float, int, bool]:
+        return -name.exposure_s, name.burst_index, not _is_raw(file)
+
+    darks = [(name, file) for name, file in darks if _is_raw(file)]  # cameras put a picture beside a RAW
     truth: dict[str, tuple[SidName, Path]] = {}
     for name, file in brights:
         best = truth.get(name.scene)
-        if best is None or (-name.exposure_s, name.burst_index) < (-best[0].exposure_s, best[0].burst_index):
+        if best is None or rank(name, file) < rank(*best):
             truth[name.scene] = (name, file)
     lonely = sorted({name.scene for name, _ in darks} - truth.keys())
     if lonely:

@@ -5,7 +5,6 @@ Raw Denoising", CVPR 2019), exposed, mosaicked, darkened by the ratio, given a s
 through the same packing and amplification as a real file. Every batch is a pure function of the seed and the step.
 """
 
-import logging
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,8 +25,6 @@ from lowlight.data.photos import HELD_OUT_SHARE, PhotoSet
 from lowlight.data.scenes import procedural_scene
 from lowlight.ops.color import apply_matrix, encode, srgb_decode
 
-logger = logging.getLogger(__name__)
-
 LARGEST_SHAKE = 64  # packed pixels
 MAX_ANALOGUE_LIGHT = 16.0  # light sources are at most this many times brighter than the photo's white
 
@@ -39,14 +36,14 @@ class SyntheticConfig:
     ratio: tuple[float, float] = (30.0, 300.0)  # darkening, uniform in the logarithm
     mild_ratio: tuple[float, float] = (1.0, 30.0)  # of pictures that are hardly dark, whose detail must stay
     mild_share: float = 0.2
-    mean_light: tuple[float, float] = (0.015, 0.3)  # mean linear luma of the truth, uniform in the logarithm
+    mean_light: tuple[float, float] = (0.015, 0.3)  # mean linear value of the truth, uniform in the logarithm
     zoom: tuple[float, float] = (0.75, 2.0)  # enlargement of the photo, uniform in the logarithm
     tone: float = 1.0  # how much of a photo's contrast curve is undone, at most
     lamp_share: float = 0.4  # share of pictures whose whites are turned into light sources
     tint: float = 0.08  # deviation of the logarithm of each colour: balance is never perfect
     warmth: float = 0.12  # how much warmer than white lamp-lit scenes are, at most
     scene_share: float = 0.12  # share of procedural scenes
-    scene_count: int = 64  # procedural scenes kept ready
+    scene_count: int = 64  # different procedural scenes
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     # Of a scene, uniform, one number for a whole batch; the first fits the truth. Networks of one frame get the mean.
     frames: tuple[int, int] = (1, 1)
@@ -59,6 +56,11 @@ class SyntheticConfig:
         for name in ("burst_ratio_spread", "shake_px", "shake_left_px"):
             if not 0 <= getattr(self, name) <= LARGEST_SHAKE:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to {LARGEST_SHAKE}")
+        for name in ("mild_share", "lamp_share", "scene_share", "tone"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected a share from 0 to 1")
+        if min(self.tint, self.warmth) < 0:
+            raise ConfigError(f"tint and warmth are {self.tint} and {self.warmth}; expected at least 0")
         for name in ("ratio", "mild_ratio", "mean_light", "zoom"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
@@ -94,8 +96,7 @@ class SyntheticSource:
         self.photos, self.traits, self.config = photos, traits, config
         self.batch_size, self.seed = batch, seed
         self.device = device or torch.device("cpu")
-        self._scenes: list[npt.NDArray[np.uint8]] = []
-        self._unreadable: set[int] = set()
+        self._scenes: dict[int, npt.NDArray[np.uint8]] = {}
 
     def batch(self, step: int) -> Batch:
         """Make the training items of one step, on the source's device."""
@@ -117,7 +118,7 @@ class SyntheticSource:
         photo = self._draw_picture(generator)
         side = 2 * (self.traits.tile + 2 * _margin(self.config))
         zoom = float(log_uniform(1, *self.config.zoom, generator))
-        cut = min(int(side / zoom), *photo.shape[:2])
+        cut = min(max(int(side / zoom), 1), *photo.shape[:2])
         top, left = (_below(limit - cut + 1, generator) for limit in photo.shape[:2])
         crop = torch.from_numpy(photo[top : top + cut, left : left + cut].copy()).to(self.device).movedim(-1, 0)
         crop = _flip(crop, _below(8, generator)).float()[None] / 255
@@ -127,23 +128,11 @@ class SyntheticSource:
 
     def _draw_picture(self, generator: Generator) -> npt.NDArray[np.uint8]:
         if self.config.scene_share and float(torch.rand(1, generator=generator)) < self.config.scene_share:
-            if not self._scenes:
-                self._scenes = [procedural_scene(seed) for seed in range(self.config.scene_count)]
-            return self._scenes[_below(len(self._scenes), generator)]
-        return self._draw_photo(_below(len(self.photos), generator))
-
-    def _draw_photo(self, wanted: int) -> npt.NDArray[np.uint8]:
-        """Give the wanted photo, or the next one that can be read: one bad file must not end a long training."""
-        for offset in range(len(self.photos)):
-            index = (wanted + offset) % len(self.photos)
-            if index in self._unreadable:
-                continue
-            try:
-                return self.photos[index]
-            except DataError as error:
-                logger.warning("%s; another photo takes its place", error)
-                self._unreadable.add(index)
-        raise DataError(f"none of the {len(self.photos)} photos in {self.photos.source} can be read")
+            seed = _below(self.config.scene_count, generator)
+            if seed not in self._scenes:
+                self._scenes[seed] = procedural_scene(seed)
+            return self._scenes[seed]
+        return self.photos.readable(_below(len(self.photos), generator))
 
 
 def make_pairs(

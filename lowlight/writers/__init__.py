@@ -6,9 +6,9 @@ Encoders load inside the functions that use them, so that naming a format costs 
 from dataclasses import replace
 from pathlib import Path
 
+from lowlight.core.atomic import is_leftover, replacing
 from lowlight.core.errors import OutputError, UsageError
 from lowlight.core.photo import Picture
-from lowlight.writers.atomic import is_leftover, replacing
 from lowlight.writers.jpeg import write_jpeg
 from lowlight.writers.jxl import write_jxl
 from lowlight.writers.linear_dng import write_linear_dng

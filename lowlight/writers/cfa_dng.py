@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from lowlight.core.atomic import replacing
 from lowlight.core.photo import CfaPattern, PerColour
-from lowlight.writers.atomic import replacing
 from lowlight.writers.ifd import (
     HEADER,
     ascii_entry,

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from lowlight.core.atomic import replacing
 from lowlight.core.restoration import Batch, RestorationModel
 from lowlight.objectives import Objective
 from lowlight.ops.tiling import GridRule, TileGrid
 from lowlight.raw.develop import develop
 from lowlight.raw.read import read_raw
 from lowlight.workflows.benchmarking.stages import StageClock
-from lowlight.writers.atomic import replacing
 
 PNG_LEVEL = 6
 

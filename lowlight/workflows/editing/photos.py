@@ -16,13 +16,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lowlight.core.atomic import replacing
 from lowlight.core.config import from_dict, to_dict
 from lowlight.core.errors import BrokenFileError, ConfigError, UsageError
 from lowlight.core.restoration import ModelTraits, Noise, Restoration
 from lowlight.ops.blending import BandBlender, FloatArray, tile_weights
 from lowlight.ops.pyramid import reflect_pad
 from lowlight.ops.tiling import GridRule, TileGrid, dense
-from lowlight.writers.atomic import replacing
 
 
 class PyramidModel(Protocol):

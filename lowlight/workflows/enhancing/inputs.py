@@ -7,13 +7,8 @@ from pathlib import Path
 
 from lowlight.core.errors import UsageError
 from lowlight.raw.exif import PHOTOMETRIC, tiff_tags
+from lowlight.raw.suffixes import RAW_SUFFIXES
 
-# Suffixes of RAW files looked for in folders; a file that is named outright is tried whatever it is called.
-_RAW_ENDINGS = (
-    "3fr ari arw bay cap cr2 cr3 crw dcr dcs dng erf fff gpr iiq k25 kdc mdc mef mos mrw nef nrw orf pef ptx pxn r3d "
-    "raf raw rw2 rwl rwz sr2 srf srw x3f"
-)
-RAW_SUFFIXES = frozenset(f".{ending}" for ending in _RAW_ENDINGS.split())
 _SOFTWARE, _LINEAR_RAW = 305, 34892
 _NAME, _ABOUT_BYTES = b"lowlight ", 1 << 16
 
@@ -48,8 +43,14 @@ def find_photos(named: list[str], *, recursive: bool = False) -> list[Photo]:
             photos += _matching(name, recursive)
     if photos and all(photo.problem for photo in photos):
         raise UsageError(str(photos[0].problem))
-    first = {os.path.abspath(photo.path): photo for photo in reversed(photos)}
-    return [photo for photo in photos if first[os.path.abspath(photo.path)] is photo]
+    first = {_place(photo.path): photo for photo in reversed(photos)}
+    return [photo for photo in photos if first[_place(photo.path)] is photo]
+
+
+def _place(path: Path) -> str:
+    """One text for all ways to a file, through folders that are links too; a file that is a link is one of its own."""
+    folder, name = os.path.split(os.path.abspath(path))
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def _outright(path: Path) -> Photo:
@@ -103,7 +104,8 @@ def names_us(path: Path) -> bool:
 
 def _matching(pattern: str, recursive: bool) -> list[Photo]:
     found: list[Photo] = []
-    for text in sorted(glob.glob(pattern, recursive=True)):
+    # A link to a folder above leads to everything again, by a longer way each time.
+    for text in sorted(glob.glob(pattern, recursive=True), key=lambda text: (text.count(os.sep), text)):
         found += _in_folder(Path(text), recursive) if os.path.isdir(text) else [_outright(Path(text))]
     if not found:
         return [Photo(Path(pattern), Path("pattern"), f"nothing matches {pattern!r}; check it, or name a folder")]

@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from lowlight.core.errors import OutputError, UsageError
-from lowlight.workflows.enhancing.inputs import RAW_SUFFIXES, Photo, is_own_result, names_us
+from lowlight.raw.suffixes import RAW_SUFFIXES
+from lowlight.workflows.enhancing.inputs import Photo, is_own_result, names_us
 from lowlight.writers import WRITERS, is_leftover
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
+from lowlight.core.atomic import write_text
 from lowlight.data.pairs import Pair
 from lowlight.metrics.histogram import BINS, jensen_shannon, luma_histogram
 from lowlight.report.statistics import MEASURES, mean_row, over_versions, statistics
@@ -20,7 +22,6 @@ from lowlight.workflows.evaluating.pair_lists import PairList, Selection, load_p
 from lowlight.workflows.evaluating.protocols import find_protocol, protocol_facts
 from lowlight.workflows.evaluating.scoring import Pixels, Row, error_in, rounded_to_8_bits, score, surroundings
 from lowlight.workflows.evaluating.validation import as_planes, gray_like, match_sizes
-from lowlight.writers.atomic import write_text
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
 Report = dict[str, Any]
@@ -95,37 +96,43 @@ class _Study:
         if pair is None:
             return None
         picture = None
+        found: Row = {}  # a row has all of it, or an error in its place
+        luminance = [torch.zeros_like(total) for total in self.luminance]
         with error_in(row):
             if self.method.network:
                 self.method.network.take()
             began = time.perf_counter()
             if self.protocol.tiles:
-                self._add_tiles(row, pair)
+                found |= self._tiles(pair, luminance)
             else:
                 picture = self.method.picture(pair.frame, pair.ratio)
                 seconds = time.perf_counter() - began
-                row.update(self._score(picture, pair.truth), seconds=round(seconds, 3))
+                found |= {**self._score(picture, pair.truth, luminance), "seconds": round(seconds, 3)}
             if self.method.network and self.method.merge:
-                row["predict_seconds"] = round(self.method.network.take(), 4)
-                row["merge_seconds"] = 0.0 if self.protocol.tiles else round(self.method.merge.seconds(pair.frame), 4)
+                found["predict_seconds"] = round(self.method.network.take(), 4)
+                found["merge_seconds"] = 0.0 if self.protocol.tiles else round(self.method.merge.seconds(pair.frame), 4)
             if self.method.oracle:
                 oracle = score(self.method.oracle(pair), pair.truth, self.protocol.bits)
-                row |= {f"oracle_{name}": oracle[name] for name in ("psnr", "ssim", "mae")}
-        return None if "error" in row else picture
+                found |= {f"oracle_{name}": oracle[name] for name in ("psnr", "ssim", "mae")}
+        if "error" in row:
+            return None
+        row |= found
+        for total, more in zip(self.luminance, luminance, strict=True):
+            total += more
+        return picture
 
-    def _add_tiles(self, row: Row, pair: Pair) -> None:
+    def _tiles(self, pair: Pair, luminance: list[Tensor]) -> Row:
         assert self.method.tiles is not None
-        scores = [self._score(picture, truth) for picture, truth in self.method.tiles(pair)]
+        scores = [self._score(picture, truth, luminance) for picture, truth in self.method.tiles(pair)]
         means = mean_row(scores)
-        row |= {name: means[name] for name in MEASURES}
-        row["tiles"] = len(scores)
+        return {**{name: means[name] for name in MEASURES}, "tiles": len(scores)}
 
-    def _score(self, picture: Pixels, truth: Pixels) -> Row:
+    def _score(self, picture: Pixels, truth: Pixels, luminance: list[Tensor]) -> Row:
         values = score(picture, truth, self.protocol.bits)
         picture, truth = match_sizes(picture, gray_like(picture, truth))
         if self.protocol.bits == 8:
             picture = rounded_to_8_bits(picture)
-        for total, pixels in zip(self.luminance, (picture, truth), strict=True):
+        for total, pixels in zip(luminance, (picture, truth), strict=True):
             total += luma_histogram(as_planes(pixels))
         return values
 

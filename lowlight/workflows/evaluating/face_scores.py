@@ -29,7 +29,7 @@ class ScoredFaces:
 
     def __init__(self, path: Path, options: FacesConfig, split: Split) -> None:
         self.path, self.options, self.split = path, options, split
-        known = read_faces(path, 1, split)[1] if options.photographs else MOST_FACES
+        known = len(read_faces(path, 1, split)[1]) if options.photographs else MOST_FACES
         self.count = min(known, MOST_FACES)
         self._kept: tuple[int, list[Face]] | None = None
 

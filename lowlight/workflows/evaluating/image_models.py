@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lowlight.checkpoint import LAST, RUN_FILES, file_sha256, load_weights, read_header, weights_file
+from lowlight.core.atomic import replacing
 from lowlight.core.compute import choose_device
 from lowlight.core.config import from_dict
 from lowlight.core.errors import OutputError, UsageError, WeightsError
@@ -22,7 +23,6 @@ from lowlight.workflows.evaluating.repair_figures import LOG, Compared
 from lowlight.workflows.evaluating.scorers import Figure, Scorer, find_scorer
 from lowlight.workflows.training.weights_files import EPOCH
 from lowlight.writers import WriterOptions, write_picture
-from lowlight.writers.atomic import replacing
 
 FORMER_DATASET = "digits"  # of files that do not name theirs
 

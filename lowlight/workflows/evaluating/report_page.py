@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lowlight.core.atomic import write_text
 from lowlight.core.errors import DataError, OutputError
 from lowlight.report.figures import Curves
 from lowlight.report.page import Photo, build_page
 from lowlight.report.tables import Report, rows_as_csv, rows_as_jsonl
 from lowlight.workflows.training.log import TrainingLog
-from lowlight.writers.atomic import write_text
 
 LOG = "log.jsonl"
 PAGE = "index.html"

@@ -15,6 +15,7 @@ from threading import Lock
 
 import numpy as np
 
+from lowlight.core.atomic import is_leftover, replacing
 from lowlight.core.errors import DataError, InterruptedRunError, LowlightError, OutputError, UsageError
 from lowlight.core.photo import RGGB, RawFrame
 from lowlight.data.cache import (
@@ -39,7 +40,6 @@ from lowlight.raw.render import visible_size
 from lowlight.workflows.pairing.cache_journal import Journal, Record
 from lowlight.workflows.pairing.cache_options import SPARE_BYTES, CacheOptions, CacheSummary, Forecast, size_in_words
 from lowlight.workflows.training.stopping import StopFlag, stop_on_signal
-from lowlight.writers.atomic import is_leftover, replacing
 
 Progress = Callable[[int, int], None]  # files done, files in all
 
@@ -115,8 +115,8 @@ class _Plan:
             )
 
     def shown(self, file: Path) -> str:
-        """Give the path to record: relative to the data where it lies inside."""
-        absolute = file.resolve()
+        """Give the path to record: relative to the data where it lies inside. A link keeps its name."""
+        absolute = file.parent.resolve() / file.name
         inside = absolute.is_relative_to(self.root)
         return (absolute.relative_to(self.root) if inside else absolute).as_posix()
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lowlight.core.atomic import replacing
 from lowlight.core.errors import LowlightError, OutputError, UsageError
 from lowlight.core.photo import RawFrame
 from lowlight.data.alignment import Alignment, align, light_blocks, measured_gain, truth_light
@@ -26,7 +27,6 @@ from lowlight.ops.resize import mean_of_blocks
 from lowlight.raw.bayer import in_blocks, pack
 from lowlight.raw.exif import read_metadata
 from lowlight.raw.read import read_raw
-from lowlight.writers.atomic import replacing
 
 Pixels = npt.NDArray[np.uint16]
 Verdict = Literal["ok", "unreadable", "different", "misaligned", "levels", "exposure"]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
+from lowlight.core.atomic import replacing
 from lowlight.core.errors import OutputError, UsageError
 from lowlight.data.scenes import procedural_scene
 from lowlight.data.sid import SPLIT_OF_DIGIT, exposure_ratio
 from lowlight.ops.color import srgb_decode
 from lowlight.workflows.demo import BRIGHT_EXPOSURE_S, write_dark_raw
-from lowlight.writers.atomic import replacing
 
 SMALLEST_PX = 256  # that a procedural scene can be drawn at
 F_NUMBER = 8

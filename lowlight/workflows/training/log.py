@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lowlight.writers.atomic import write_text
+from lowlight.core.atomic import write_text
+from lowlight.report.tables import finite
 
 
 class TrainingLog:
@@ -16,7 +17,7 @@ class TrainingLog:
     def append(self, row: dict[str, Any]) -> None:
         """Write one row."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(_line(row))
 
     def rows(self) -> list[dict[str, Any]]:
         """All whole rows; a line cut short by a killed process is left out."""
@@ -34,5 +35,10 @@ class TrainingLog:
         """Drop every row that was written after `step`."""
         if not self.path.exists():
             return
-        kept = [json.dumps(row) + "\n" for row in self.rows() if row.get("step", 0) <= step]
+        kept = [_line(row) for row in self.rows() if row.get("step", 0) <= step]
         write_text(self.path, "".join(kept))
+
+
+def _line(row: dict[str, Any]) -> str:
+    """One row as strict JSON, which has null for what is no number."""
+    return json.dumps(finite(row), allow_nan=False) + "\n"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lowlight.checkpoint import BEST, LAST, read_header, save_state
+from lowlight.core.atomic import replacing
 from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.errors import ConfigError, LowlightError, WeightsError
 from lowlight.core.restoration import Batch
@@ -29,7 +30,6 @@ from lowlight.workflows.training.stopping import StopFlag
 from lowlight.workflows.training.team import Team
 from lowlight.workflows.training.validating import open_validation_of
 from lowlight.workflows.training.weights_files import Standing, WeightsFiles
-from lowlight.writers.atomic import replacing
 
 logger = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from lowlight.checkpoint import BEST, LAST, load_state
+from lowlight.core.atomic import replacing
 from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.config import read_toml, to_dict, to_toml
 from lowlight.core.errors import ConfigError, InterruptedRunError
@@ -22,7 +23,6 @@ from lowlight.workflows.training.stopping import stop_on_signal
 from lowlight.workflows.training.team import Team, join_team
 from lowlight.workflows.training.validating import open_validation_of
 from lowlight.workflows.training.weights_files import epoch_files
-from lowlight.writers.atomic import replacing
 
 logger = logging.getLogger(__name__)
 
