@@ -190,7 +190,9 @@ def test_weights_are_found_by_path_then_in_the_package_then_beside_it(
     for name in ("last.safetensors", "best.safetensors"):
         (run / name).touch()
         assert find_weights(run) == run / name
-    with pytest.raises(WeightsError, match=f"'pix2pix'; shipped are {checkpoint.DEFAULT_WEIGHTS}"):
+    with pytest.raises(
+        WeightsError, match=f"'pix2pix', and no file is called so; shipped are {checkpoint.DEFAULT_WEIGHTS}"
+    ):
         find_weights("pix2pix")
 
 
@@ -221,3 +223,28 @@ def test_states_hold_tensors_and_plain_values_and_run_nothing(tmp_path: Path) ->
         with pytest.raises(WeightsError, match="cannot be resumed from"):
             load_state(path)
     assert [p.name for p in tmp_path.iterdir()] == ["state.pt"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"trained": []},
+        {"scores": []},
+        {"scores": {"validation": "x"}},
+        {"config": {**OPTIONS, "base_channels": -1}},
+        {"config": {**OPTIONS, "base_channels": 10**12}},
+        {"config": {**OPTIONS, "latent": 10**40}},
+        {"model": "fusion", "config": {"pre_blocks": 10**7}},
+        {"model": "fusion-cvae", "config": {"latent": 0}},
+        {"model": "pix2pix", "config": {"base_channels": 0}},
+    ],
+)
+def test_headers_of_no_network_are_sentences(weights: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(WeightsError, match=r"damaged record|cannot build: .* expected 1 to 65536"):
+        load_weights(rewrite(weights, change))
+
+
+def test_a_header_without_end_is_a_sentence(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(2)}, tmp_path / "deep.safetensors", metadata={"lowlight": "[" * 100_000})
+    with pytest.raises(WeightsError, match="damaged header"):
+        read_header(tmp_path / "deep.safetensors")

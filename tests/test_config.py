@@ -234,3 +234,8 @@ def test_the_example_is_a_run() -> None:
     assert examples
     for path in examples:
         load_config(path, {})
+
+
+def test_numbers_beyond_floats_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"learning_rate .* is a number beyond 1e308"):
+        resolve({"optimiser": {"learning_rate": 10**400}, "data": {"path": "x"}, "run": {"steps": 1}})

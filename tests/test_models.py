@@ -422,3 +422,30 @@ def test_bias_and_activation_in_one_pass(dtype: torch.dtype, shape: tuple[int, .
             expected = torch.nn.functional.leaky_relu(x.float() + bias.float()[:, None, None], slope)
             found = add_bias(x.clone(memory_format=torch.preserve_format), bias, slope)
             torch.testing.assert_close(found.float(), expected, rtol=1e-2, atol=1e-3)
+
+
+@direct
+def test_unpacked_weights_can_be_trained_where_that_was_asked_for() -> None:
+    layer = PackedLinear(7, 40).requires_grad_(False)
+    onednn.pack_weights(layer, 1)
+    assert layer.weight.is_mkldnn
+    layer.requires_grad_(True).train()
+    assert not layer.weight.is_mkldnn
+    layer(torch.ones(1, 7)).sum().backward()
+    assert layer.weight.grad is not None and layer.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["sid-net", "pix2pix", "lapcvae", "fusion-raw"])
+def test_every_network_has_the_filters_that_were_asked_for(name: str) -> None:
+    counts = []
+    with torch.device("meta"):
+        for filters in (1, 3):
+            model = build_model(name, model_config(name, {"upscale": 2, "filters": filters}))
+            counts.append(sum(parameter.numel() for parameter in model.parameters()))
+    assert counts[1] - counts[0] == 2 * (8 * 8 * 9 + 8)
+
+
+def test_filters_of_a_network_drawn_uniformly_start_as_the_identity() -> None:
+    options = {"base_channels": 4, "channel_cap": 16, "latent": 2, "groups": [[32, 1]], "upscale": 2, "filters": 2}
+    model = build_model("fusion-raw", model_config("fusion-raw", options))
+    assert not model.decoder.head[3].conv.weight.any()

@@ -313,3 +313,19 @@ def test_the_command_compares_and_writes_rows(sid_manifest: Path, weights: Path,
     ]
     for more in wrong:
         assert isinstance(CliRunner().invoke(app, [*arguments, *more]).exception, UsageError), more
+
+
+def test_a_pair_whose_oracle_fails_is_not_scored_by_half(
+    sid_manifest: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lowlight.workflows.evaluating.oracle import Oracle
+
+    def fail(*_: object) -> None:
+        raise DataError("no truth of this size")
+
+    monkeypatch.setattr(Oracle, "picture", fail)
+    options = EvaluateOptions(weights=weights, device="cpu", precision="fp32", oracle=True, size="full")
+    report = evaluate(sid_manifest, options)
+    for row in report["rows"]:
+        assert row["error"] == "no truth of this size" and "psnr" not in row and "predict_seconds" not in row
+    assert report["mean"]["count"] == 0 and not any(report["statistics"]["luminance"]["pictures"])

@@ -27,6 +27,7 @@ from lowlight.core.errors import ConfigError, DataError, InterruptedRunError, Lo
 from lowlight.core.restoration import Batch
 from lowlight.data import Source
 from lowlight.data.pairs import PairRow, validation_rows
+from lowlight.objectives import build_objective
 from lowlight.report.curves import curves_svg, thinned
 from lowlight.workflows.training import run as training_run
 from lowlight.workflows.training.config import OptimiserSection, TrainConfig, load_config, resolve
@@ -38,7 +39,7 @@ from lowlight.workflows.training.schedules import averaging, rate_factor
 from lowlight.workflows.training.stopping import StopFlag, stop_on_signal
 from lowlight.workflows.training.team import Team
 from lowlight.workflows.training.train import summarise, train
-from lowlight.workflows.training.weights_files import epoch_files
+from lowlight.workflows.training.weights_files import Standing, WeightsFiles, epoch_files
 
 TIMES = ("elapsed_s", "data_share", "seconds")
 
@@ -692,3 +693,48 @@ def test_training_runs_and_resumes_on_cuda(packed: Path, tmp_path: Path, name: s
     train(config, tmp_path, resume=True)
     assert all("validation_error" not in row for row in rows(tmp_path))
     assert all(torch.isfinite(tensor).all() for tensor in load_file(tmp_path / "last.safetensors").values())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_skipped_step_leaves_batch_norms_as_they_were(tmp_path: Path, value: float) -> None:
+    options = {"base_channels": 4, "latent": 2, "groups": [[8, 1], [4, 1]], "image_px": 32}
+    config = resolve(
+        {
+            "model": {"name": "fusion", "options": options},
+            "objective": {"name": "fusion", "options": {"spectral_weight": 0.01}},
+            "data": {"name": "shapes-fusion", "path": ".", "options": {"digits": 8, "validation_digits": 2}},
+            "optimiser": {"batch": 4},
+            "run": {"steps": 9, "device": "cpu", "precision": "fp32"},
+        }
+    )
+    run = Run(config, tmp_path)
+    step = next(step for step in range(99) if run.source.batch(step).frames.shape[1])
+    good = run.source.batch(step)
+    assert run.learner.learn(good, 0.5, 0)
+    before = {key: tensor.clone() for key, tensor in run.model.state_dict().items()}
+    assert any("running_mean" in key for key in before)
+    assert run.learner.learn(replace(good, frames=good.frames * value), 0.5, 1) is None
+    assert_same(before, dict(run.model.state_dict()))
+    assert run.learner.learn(good, 0.5, 2)
+    assert run.model.eval().restore(good.frames).image.isfinite().all()
+
+
+def test_weights_that_enhance_by_encoding_again_have_their_encoders(tmp_path: Path) -> None:
+    options = {"base_channels": 2, "most_channels": 4, "latent": 4, "prior_hidden": 4, "levels": 2, "tile_px": 32}
+    names = set()
+    for unseen in ("chain", "re-encode"):
+        config = resolve(
+            {
+                "model": {"name": "lapcvae", "options": {**options, "unseen": unseen}},
+                "objective": {"name": "lapcvae"},
+                "data": {"path": "."},
+                "run": {"steps": 1, "device": "cpu", "precision": "fp32"},
+            }
+        )
+        network = fresh_model(config, start=True)
+        files = WeightsFiles(tmp_path, config, build_objective("lapcvae"), {})
+        files.write(f"{unseen}.safetensors", network.state_dict(), Standing(1, 0.1, 0, 1))
+        model, header = load_weights(tmp_path / f"{unseen}.safetensors")
+        assert model.restore(torch.rand(1, 1, 4, 32, 32)).image.isfinite().all()
+        names.add((unseen, header["posterior"]))
+    assert names == {("chain", False), ("re-encode", True)}

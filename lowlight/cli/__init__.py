@@ -85,8 +85,10 @@ def main() -> None:
     except LowlightError as error:
         typer.echo(f"lowlight: {error}", err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of our output went away, as `head` does; that is no error of ours.
+    except SystemExit as leaving:
+        # The reader of our output went away, as `head` does; that is no error of ours, but Typer makes it one.
+        if not isinstance(leaving.__context__, BrokenPipeError):
+            raise
         mute(sys.stdout)
         sys.exit(0)
     except OSError as error:  # a disk or a folder that was not asked about before

@@ -51,7 +51,7 @@ def cache_command(
     """Decode the pairs of DATA into OUT: packed frames and truths that training maps into memory.
 
     The size is printed first; a disk that is too small is refused. An interrupted run goes on with the same command.
-    Exit code 1 says that some files could not be decoded.
+    Exit code 1 says that some files could not be decoded, or that the data or the folder cannot be used.
     """
     from lowlight.data.sid import read_exclude_file
     from lowlight.workflows.pairing.cache_options import CacheOptions, size_in_words

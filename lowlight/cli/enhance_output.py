@@ -103,13 +103,16 @@ class Report:
             raise OutputError(f"what was done could not be written to stdout: {self.unsaid}")
 
     def _say(self, line: str) -> None:
-        """Write to stdout; where that cannot be, say so once at the end, and let the photos go on."""
+        """Write to stdout; where that cannot be, say so once at the end, and let the photos go on.
+
+        A reader that has enough, as `head`, is nothing to speak of.
+        """
         try:
             # Not by `typer.echo`, which goes past the progress display and into its bar.
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
         except BrokenPipeError:
-            raise
+            mute(sys.stdout)
         except OSError as error:
             self.unsaid = error.strerror or str(error)
             mute(sys.stdout)

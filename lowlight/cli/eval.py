@@ -55,7 +55,7 @@ def evaluate_command(
     Each dark frame is enhanced by its pair's ratio and compared with the bright picture. Weights of networks on
     digits are recognised, and scored beside the published numbers.
 
-    Exit code 1 says that some pairs could not be scored.
+    Exit code 1 says that some pairs could not be scored, or that the data or the weights cannot be used.
     """
     if (data is None) == (pictures is None):
         raise UsageError("Name either a MANIFEST of pairs or two folders with --pictures A B.")
@@ -100,7 +100,7 @@ def evaluate_command(
     from lowlight.workflows.evaluating.evaluate import report_json, several_reports, write_report
     from lowlight.workflows.evaluating.evaluation import Request, run_evaluation
     from lowlight.workflows.evaluating.methods import EvaluateOptions
-    from lowlight.workflows.evaluating.own_inputs import refuse_own_inputs
+    from lowlight.workflows.evaluating.own_inputs import refuse_own_inputs, refuse_strangers
     from lowlight.workflows.evaluating.pair_lists import Selection
     from lowlight.workflows.evaluating.picture_folders import evaluate_pictures
     from lowlight.workflows.sharding import parse_shard
@@ -110,7 +110,9 @@ def evaluate_command(
     outcome = None
     if pictures is not None:
         refuse_several_processes("two folders of pictures")
-        refuse_own_inputs([report_file] if report_file else [], pictures)
+        written = [report_file] if report_file else []
+        refuse_own_inputs(written, pictures)
+        refuse_strangers(written)
         report: dict[str, Any] = with_progress(lambda tick: evaluate_pictures(*pictures, progress=tick))
         reports: Sequence[dict[str, Any]] = [report]
     else:

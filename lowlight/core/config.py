@@ -106,7 +106,10 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
     if hint is Path and isinstance(value, str | Path):
         return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ConfigError(f"{where} is a number beyond 1e308; expected a smaller one") from error
     plain = origin or hint
     if plain is Any or (isinstance(value, plain) and not (plain is int and isinstance(value, bool))):
         return value

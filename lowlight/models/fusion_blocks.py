@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lowlight.models.blocks import StartsAsIdentity
+
 Norm = Literal["batch", "group", "channel", "none"]
 
 BRANCH_WEIGHT = 0.1  # of a cell's branch beside its skip
@@ -156,6 +158,9 @@ def initialise_uniform(network: nn.Module, generator: torch.Generator) -> None:
             nn.init.uniform_(module.weight, -reach, reach, generator=generator)
             if module.bias is not None:
                 nn.init.uniform_(module.bias, -reach, reach, generator=generator)
+    for module in network.modules():
+        if isinstance(module, StartsAsIdentity):
+            module.start_as_identity()
 
 
 class SizePenalty(nn.Module):

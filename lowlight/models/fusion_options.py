@@ -7,11 +7,12 @@ from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import LatentShape, Likelihood, ModelTraits
 from lowlight.models.blocks import Init
 from lowlight.models.fusion_blocks import Norm
-from lowlight.models.options import TILE_PX, RawModelOptions
+from lowlight.models.options import TILE_PX, RawModelOptions, require_sizes
 
 Aggregation = Literal["max", "mean", "bayes"]
 FusionInit = Init | Literal["uniform"]
 Groups = tuple[tuple[int, int], ...]
+MOST_HALVINGS = 16
 
 
 class CellStyle(TypedDict):
@@ -39,9 +40,11 @@ class TowerOptions:
     penalised: bool = True  # keep what `penalty` needs from step to step
 
     def __post_init__(self) -> None:
-        counts = (self.base_channels, self.pre_blocks, self.pre_cells, self.cells, len(self.groups))
-        if min(counts) < 1 or any(groups < 1 for _, groups in self.groups):
-            raise ConfigError("a fusion network needs at least 1 of its channels, blocks, cells and groups")
+        require_sizes(self, "base_channels", "pre_blocks", "pre_cells", "cells")
+        if not self.groups or any(groups < 1 for _, groups in self.groups):
+            raise ConfigError("a fusion network needs at least 1 group of latents at each of its sizes")
+        if self.pre_blocks + len(self.groups) > MOST_HALVINGS:
+            raise ConfigError(f"pictures cannot be halved more than {MOST_HALVINGS - 1} times")
         if self.base_channels % 2:
             raise ConfigError(f"base_channels is {self.base_channels}; it is an even number")
         if self.channel_cap is not None and (self.channel_cap < self.base_channels or self.channel_cap % 4):
@@ -104,8 +107,7 @@ class FusionOptions(TowerOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.latent < 1:
-            raise ConfigError(f"latent is {self.latent}; a group has at least 1 channel")
+        require_sizes(self, "latent")
 
     @property
     def shows_levels(self) -> bool:
@@ -181,6 +183,10 @@ class FusionCvaeConfig(FcnConfig):
     """The baseline with one latent of the coarsest size."""
 
     latent: int = 10  # its channels
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_sizes(self, "latent")
 
     def traits(self) -> ModelTraits:
         """The promises these options make to the code around the network."""

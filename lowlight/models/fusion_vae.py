@@ -56,8 +56,9 @@ class Decoder(nn.Module):
         finest = widths[: config.pre_blocks][::-1]
         self.merges = nn.ModuleList(nn.Conv2d(2 * w, w, 1) for w in finest) if config.skip == "max" else None
         channels = LIKELIHOODS[traits.likelihood].parameter_channels(traits.out_channels)
+        filters = config.filters if isinstance(config, FusionRawConfig) else 1
         conv = nn.Conv2d(widths[0], head_channels(channels, traits.upscale), 3, padding=1)
-        self.head = SubPixelHead(conv, channels, traits.upscale)
+        self.head = SubPixelHead(conv, channels, traits.upscale, filters)
 
     def forward(
         self, reading: Reading, source: Source, stride: int, posterior_heads: PosteriorHeads | None

@@ -17,15 +17,8 @@ from torch import Tensor, nn
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import Gaussian, Latent, LatentShape, ModelTraits, Noise, Restoration, Share
 from lowlight.models.blocks import Init, initialise, unit_gaussian
-from lowlight.models.lapcvae_parts import (
-    DEEPEST_PX,
-    MID_GRAY,
-    LevelDecoder,
-    LevelEncoder,
-    PriorNetwork,
-    moved,
-    require_sizes,
-)
+from lowlight.models.lapcvae_parts import DEEPEST_PX, MID_GRAY, LevelDecoder, LevelEncoder, PriorNetwork, moved
+from lowlight.models.options import require_sizes
 from lowlight.ops.gaussian import standard_noise
 from lowlight.ops.pyramid import PyramidFilter, PyramidLevel, gaussian_pyramid, up
 

@@ -5,12 +5,10 @@ Variational Autoencoders, CVMP 2017. The source gives no layer sizes; these are 
 """
 
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import Gaussian, Noise
 from lowlight.models.blocks import leaky
 from lowlight.ops.gaussian import clamp_log_variance, draw
@@ -26,13 +24,6 @@ MEAN_START = 0.1  # the same of a decoder's mean: a first picture far from [0, 1
 def moved(of: Gaussian, noise: Noise | None, index: int) -> Tensor:
     """The draw of a latent that the noise with this number gives; its mean without noise."""
     return of.mean if noise is None else draw(of, noise[index])
-
-
-def require_sizes(config: Any, *names: str) -> None:
-    """Refuse a configuration in which one of the named sizes is below 1."""
-    for name in names:
-        if getattr(config, name) < 1:
-            raise ConfigError(f"{name} is {getattr(config, name)}; expected at least 1")
 
 
 def limited(free: Tensor, span: tuple[float, float]) -> Tensor:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import LatentShape, Likelihood, ModelTraits
 from lowlight.models.blocks import DoubleConv
-from lowlight.models.lapcvae_parts import MEAN_START, WIDTH_RANGE, PriorNetwork, limited, require_sizes
-from lowlight.models.options import TILE_PX, RawModelOptions
+from lowlight.models.lapcvae_parts import MEAN_START, WIDTH_RANGE, PriorNetwork, limited
+from lowlight.models.options import TILE_PX, RawModelOptions, require_sizes
 from lowlight.models.sid_net import Down
 from lowlight.models.sub_pixel import SubPixelHead, head_channels
 from lowlight.ops.pyramid import PyramidFilter
@@ -49,6 +49,11 @@ class LapCvaeRawConfig(RawModelOptions):
         for name in ("own_picture_share", "prior_share", "grade_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected a share from 0 to 1")
+
+    @property
+    def enhances_with_posterior(self) -> bool:
+        """Whether enhancing runs the posterior's encoders, so that weights must have them."""
+        return self.unseen == "re-encode"
 
     def channels(self, level: int) -> list[int]:
         """Channels of the double blocks of a level, down to the 8x8 bottleneck."""

@@ -8,7 +8,7 @@ but they are no public functions, so they may be gone one day: then nothing here
 
 import platform
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +69,8 @@ class PackedWeight(nn.Module):
         """Bring the weight back, bit for bit."""
         if self.weight.is_mkldnn:
             with torch.inference_mode(False):
-                self.weight = nn.Parameter(self._as_it_was(self.weight.to_dense()), requires_grad=False)
+                wanted = self.weight.requires_grad
+                self.weight = nn.Parameter(self._as_it_was(self.weight.to_dense()), requires_grad=wanted)
 
     def _packed(self, weight: Tensor, batch: int) -> Tensor:
         """The weight in the layout that this kind of layer computes with."""
@@ -81,6 +82,12 @@ class PackedWeight(nn.Module):
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self.unpack()  # to be moved, converted or shared
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; who trains finds plain weights."""
+        if mode:
+            self.unpack()
+        return super().train(mode)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         self.unpack()

@@ -1,12 +1,21 @@
 """Options that every network on RAW frames takes."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import Amplify, BasePicture, InputColour, ModelTraits, OutputColour
 from lowlight.models.blocks import Init
 
 TILE_PX = 256
+LARGEST_SIZE = 1 << 16  # of channels and latents; what is beyond is a mistake, or damage
+
+
+def require_sizes(config: Any, *names: str) -> None:
+    """Refuse a configuration in which one of the named sizes is below 1 or beyond all reason."""
+    for name in names:
+        if not 1 <= getattr(config, name) <= LARGEST_SIZE:
+            raise ConfigError(f"{name} is {getattr(config, name)}; expected 1 to {LARGEST_SIZE}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lowlight.core.restoration import Condition, Gaussian, Latent, LatentShape, Noise, Restoration
 from lowlight.models.blocks import initialise, leaky, unit_gaussian
-from lowlight.models.options import RawModelOptions
+from lowlight.models.options import RawModelOptions, require_sizes
 from lowlight.models.sub_pixel import SubPixelHead, head_channels
 from lowlight.ops.gaussian import clamp_log_variance, draw
 
@@ -25,6 +25,10 @@ class Pix2PixConfig(RawModelOptions):
     """Size of a Pix2Pix."""
 
     base_channels: int = 64  # channels of the first level; the deeper ones have up to eight times as many
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_sizes(self, "base_channels")
 
     def channels(self) -> list[int]:
         """List the channels of the seven levels, finest first; the bottleneck has as many as the last."""

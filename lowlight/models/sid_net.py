@@ -20,7 +20,7 @@ from lowlight.models.blocks import (
     unit_gaussian,
 )
 from lowlight.models.onednn import PackedLinear
-from lowlight.models.options import TILE_PX, RawModelOptions
+from lowlight.models.options import TILE_PX, RawModelOptions, require_sizes
 from lowlight.models.sub_pixel import SubPixelHead, head_channels
 from lowlight.ops.gaussian import clamp_log_variance, draw
 
@@ -39,6 +39,10 @@ class SidNetConfig(RawModelOptions):
     base_channels: int = 32  # channels of the first level; each further level has twice as many
     latent: int = 512
     skips: bool = True  # False: the no-skip variant, p(x|z)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_sizes(self, "base_channels", "latent")
 
     def channels(self) -> list[int]:
         """Channels of the five levels, finest first."""

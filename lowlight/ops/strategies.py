@@ -39,8 +39,8 @@ def choose_tiling(
     """Take a named strategy with any of its parts replaced; lengths are in packed pixels.
 
     `stride` is the largest distance between tile starts, `overlap` a fixed one; one of the two at most. Whether tiles
-    are large enough for them shows when the network is known (`GridRule.fitted`). `power` has no effect on the
-    feathered merge. Raises `UsageError` for what cannot be.
+    are large enough for them shows when the network is known (`GridRule.fitted`). Raises `UsageError` for what cannot
+    be, and for a `power` beside a feathered merge, which has none.
     """
     if strategy not in STRATEGIES:
         raise UsageError(f"There is no strategy {strategy!r}; there are {', '.join(STRATEGIES)}.")
@@ -55,6 +55,8 @@ def choose_tiling(
         raise UsageError(f"There is no merge {merge!r}; there are {' and '.join(get_args(Merge))}.")
     if power is not None and not 0 <= power <= MAX_POWER:
         raise UsageError(f"The power of the inverse distance is 0 to {MAX_POWER:g}, not {power:g}.")
+    if power is not None and (merge or named.merge) == "feather":
+        raise UsageError("--power is about the merge by inverse distances; leave it, or the feathered merge.")
     own = stride is not None or overlap is not None
     grid = GridRule(stride=stride, overlap=overlap) if own else named.grid
     return Tiling(

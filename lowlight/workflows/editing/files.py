@@ -16,7 +16,7 @@ from lowlight.checkpoint import file_sha256
 from lowlight.core.errors import OutputError, UsageError
 from lowlight.core.photo import Picture, RawFrame
 from lowlight.core.restoration import Noise
-from lowlight.data.pictures import read_picture
+from lowlight.data.pictures import READERS, read_picture
 from lowlight.ops.orient import turn_upright, upright_size
 from lowlight.raw.bayer import origin_padding, packed_size
 from lowlight.raw.read import read_raw
@@ -24,6 +24,7 @@ from lowlight.restorer import Pixels
 from lowlight.workflows.editing.masks import blend_mask, changed_region
 from lowlight.workflows.editing.photos import Sidecar, level_size
 from lowlight.workflows.editing.pyramid import WHITE, EditOptions, Floats, Pyramid
+from lowlight.workflows.enhancing.inputs import names_us
 from lowlight.workflows.enhancing.outputs import check_writable, make_folder
 from lowlight.workflows.enhancing.photo_steps import meter, refuse_black
 from lowlight.writers import WriterOptions, write_picture, writer_for
@@ -207,4 +208,10 @@ def _check_places(outputs: tuple[Path, ...], photo: Path, overwrite: bool) -> No
             raise OutputError(f"{path} would be overwritten by its own result; name another place")
         if path.exists() and not overwrite:
             raise UsageError(f"{path} exists already; name another place, or write over it with --overwrite")
+        beside = path.resolve().parent == photo.resolve().parent and path.suffix.lower() in READERS
+        if beside and path.exists() and not names_us(path):
+            raise OutputError(
+                f"{path} lies beside the photo and is no result of lowlight but perhaps the camera's own picture, so "
+                "it is left alone; name another folder"
+            )
     check_writable(outputs[0].parent)

@@ -1,6 +1,6 @@
 """The figures of the thesis' MNIST chapter, drawn from weights files and the validation images.
 
-Latents are posterior means. A network of two latent numbers gets them as a scatter and, where there is a prior to
+Latents are posterior means. A network of two latent numbers gets them as a scatter and, where N(0, I) is the prior to
 draw from, the manifold of its decoded images; a larger one the first two principal components of its latents; image
 transfer triples of corrupted, restored and true digits.
 """
@@ -50,10 +50,14 @@ Figure = Callable[[DigitVae, Digits, str, int], str | npt.NDArray[np.uint16]]
 def _figures(model: DigitVae) -> dict[str, Figure]:
     if task_of(model.config) == "transfer":
         return {"triples": _triples}
-    if model.config.latent != 2:
-        return {"reconstructions": _reconstructions, "pca": _components}
-    manifold: dict[str, Figure] = {"manifold": _manifold} if model.config.variance else {}
-    return {"reconstructions": _reconstructions, "latent": _latent, **manifold}
+    figures: dict[str, Figure] = {"reconstructions": _reconstructions}
+    if model.config.latent > 2:
+        figures["pca"] = _components
+    elif model.config.latent == 2:
+        figures["latent"] = _latent
+        if model.config.variance and model.config.prior == "standard":
+            figures["manifold"] = _manifold
+    return figures
 
 
 def _latents(model: DigitVae, digits: Digits) -> Tensor:

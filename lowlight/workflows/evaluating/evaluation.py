@@ -9,7 +9,7 @@ from lowlight.core.errors import UsageError
 from lowlight.data.pairs import files_of, read_manifest
 from lowlight.workflows.evaluating.evaluate import Progress, Report, version_rows
 from lowlight.workflows.evaluating.methods import EvaluateOptions
-from lowlight.workflows.evaluating.own_inputs import refuse_own_inputs
+from lowlight.workflows.evaluating.own_inputs import refuse_own_inputs, refuse_strangers
 from lowlight.workflows.evaluating.pair_lists import PairList, Selection, open_pair_list
 from lowlight.workflows.evaluating.previews import PreviewBook
 from lowlight.workflows.evaluating.protocols import find_protocol
@@ -64,6 +64,7 @@ def run_evaluation(request: Request, progress: Progress | None = None) -> Outcom
     pairs = open_pair_list(request.data, find_protocol(options.protocol), request.selection)
     weights = expand_weights(request.weights or (), versions=request.versions)
     refuse_own_inputs(request.outputs, _inputs(request, pairs, weights))
+    refuse_strangers(request.outputs)
     several = [replace(options, weights=file) for file in weights.files] or [options]
     copies = 1
     if request.strategies:

@@ -203,7 +203,7 @@ def chosen_on(header: dict[str, Any], list_sha256: str | None, hashes: Sequence[
     if list_sha256 is not None and validation.get("list_sha256") == list_sha256:
         return {"chosen_on_test": True, "chosen": "chosen on these very pairs: its numbers flatter it"}
     known = validation.get("pair_hashes")
-    if known is None:
+    if not isinstance(known, list):
         count = validation.get("pairs")
         about = f"{count} validation pairs" if count else "validation pairs"
         return {"chosen_on_test": None, "chosen": f"chosen on {about}; the file does not say which"}

@@ -49,7 +49,10 @@ def repair_figures(networks: Sequence[Compared], path: Path, seed: int) -> dict[
         figures[f"{name}-grid"] = repair_grid(models, digits, alike[0].options, seed)
         logs = {network.name: _validations(network.folder) for network in alike}
         for measure, title in CURVES.items():
-            curves = {name: [(step, row[measure]) for step, row in log if measure in row] for name, log in logs.items()}
+            curves = {
+                name: [(step, row[measure]) for step, row in log if row.get(measure) is not None]
+                for name, log in logs.items()
+            }
             if drawn := {name: points for name, points in curves.items() if points}:
                 figures[f"{name}-{measure}"] = validation_curves(drawn, f"{damage}: validation {title}")
     return figures

@@ -35,7 +35,7 @@ class Learner:
         check_shareable(model, team)
         self.seed, self.rates = config.run.seed, rates
         self.model, self.objective, self.device, self.dtype, self.team = model, objective, device, dtype, team
-        self.parameters = list(model.parameters())
+        self.parameters, self.buffers = list(model.parameters()), list(model.buffers())
         self.optimiser = build_optimiser(rates, self.parameters, device, recorded=config.run.graphs)
         self.average = AveragedModel(model, multi_avg_fn=averaging(rates.ema)) if rates.ema else None
         self.graphs: StepGraphs | None = None
@@ -54,6 +54,8 @@ class Learner:
         """
         self._set_rate(progress, step)
         self.model.train()
+        # A step changes these before its loss is known: batch norms would carry on what is not finite.
+        kept = [buffer.clone() for buffer in self.buffers]
         seed = (self.seed + 2) * 1_000_003 + step
         try:
             names, numbers = self._gradients(batch_on(batch, self.device), progress, seed)
@@ -64,7 +66,10 @@ class Learner:
         # One transfer from the device for all numbers of the step.
         size, total, *parts = numbers.tolist()
         (bad,) = self.team.largest(float(not (math.isfinite(size) and math.isfinite(total))))
-        if not bad:
+        if bad:
+            for buffer, before in zip(self.buffers, kept, strict=True):
+                buffer.copy_(before)
+        else:
             self._update()
         self.optimiser.zero_grad(set_to_none=True)
         return None if bad else {"loss": total, **dict(zip(names, parts, strict=True))}

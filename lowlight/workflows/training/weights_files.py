@@ -64,17 +64,19 @@ class WeightsFiles:
             trained["started_from"] = config.model.start_from.name
         # Whole networks in fp32 where they are small: what scores them needs the encoder, and the data's options.
         image = MODELS[config.model.name].kind == "image"
+        network = model_config(config.model.name, config.model.options)
+        needed = image or config.run.keep_posterior or getattr(network, "enhances_with_posterior", False)
         if image:
             trained["dataset_options"] = config.data.options
         save_weights(
             self.folder / name,
             config.model.name,
-            model_config(config.model.name, config.model.options),
+            network,
             state,
             trained=trained,
             scores={"validation": scores} if scores else {},
             dtype=torch.float32 if image else torch.float16,
-            with_posterior=(image or config.run.keep_posterior) and self.objective.uses_posterior,
+            with_posterior=needed and self.objective.uses_posterior,
         )
 
     def write_epoch(self, epoch: int, state: dict[str, Tensor], standing: Standing) -> None:
