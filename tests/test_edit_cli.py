@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from evaluation_material import gray_light
+from PIL import Image
 from typer.testing import CliRunner
 
 from lowlight.checkpoint import save_weights
@@ -207,3 +208,17 @@ def test_commands_that_cannot_work_are_refused(
     with pytest.raises(OutputError, match="its own result"):
         run(dark_dng, "--import", exported, "-o", exported, "--weights", weights, "--overwrite")
     assert exported.read_text() == "painted for hours"
+
+
+def test_a_cameras_picture_beside_the_photo_is_left_alone(dark_dng: Path, weights: Path, tmp_path: Path) -> None:
+    photo, exported = Path(shutil.copy(dark_dng, tmp_path / "a.dng")), tmp_path / "coarse.png"
+    run(photo, "--export", exported, "--weights", weights)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
+    before = (tmp_path / "a.jpg").read_bytes()
+    with pytest.raises(OutputError, match="perhaps the camera's own picture"):
+        run(photo, "--import", exported, "-o", tmp_path / "a.jpg", "--weights", weights, "--overwrite")
+    assert (tmp_path / "a.jpg").read_bytes() == before
+    # What was exported and painted by a program that keeps no texts has a sidecar still.
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(exported)
+    run(photo, "--export", exported, "--weights", weights, "--overwrite")
+    assert read_picture(exported).shape != (8, 8, 3)

@@ -69,7 +69,7 @@ def test_pictures_are_never_written_over_and_tables_beside_them_are(tmp_path: Pa
     with pytest.raises(UsageError, match="would replace"):
         evaluate("--pictures", *folders, "--json", folders[1] / "x.png")
     assert (folders[1] / "x.png").read_bytes() == before
-    (folders[0] / "scores.json").write_text('{"rows": "of yesterday"}')
+    (folders[0] / "scores.json").write_text('{"rows": "of yesterday", "settings": 0}')
     assert evaluate("--pictures", *folders, "--json", folders[0] / "scores.json").exit_code == 0
     assert json.loads((folders[0] / "scores.json").read_text())["mean"]["count"] == 1
 

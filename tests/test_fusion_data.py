@@ -485,4 +485,4 @@ def test_a_set_is_told_by_its_pictures_and_read_when_it_is_asked_for(
     images.write_bytes(content)
     found = open_digits(other, seed=0).describe()
     assert found["sha256"] != told["sha256"] and not same_data(told, found)
-    assert len(source.validation) and read[-1] == "validation"
+    assert len(source.validation) == COUNTS["t10k"] and read[-1] == "validation"

@@ -250,6 +250,9 @@ def test_a_pattern_follows_no_link_twice(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     for name in ("a.dng", "sub/b.dng"):
         (tmp_path / name).touch()
-    (tmp_path / "sub" / "loop").symlink_to("..")
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden" / "c.dng").touch()
+    for number in range(4):
+        (tmp_path / "sub" / f"loop{number}").symlink_to("..")
     found = find_photos([f"{tmp_path}/**/*.dng"])
     assert [photo.path.relative_to(tmp_path).as_posix() for photo in found] == ["a.dng", "sub/b.dng"]

@@ -275,7 +275,8 @@ def test_a_photo_that_vanishes_is_a_sentence(folder: Path, tmp_path: Path) -> No
     (gone / photos.names[0]).unlink()
     assert np.array_equal(photos.readable(0), photos[1])
     with pytest.raises(DataError, match="cannot be read: No such file"):
-        photos.digest()
+        photos.bytes_of(photos.names[0])
+    assert photos.digest() != photos.only(photos.names[1:]).digest()
 
 
 def test_a_packed_file_is_opened_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

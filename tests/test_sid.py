@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowlight.core.errors import DataError, UsageError
-from lowlight.data.pairs import pair_hashes, read_manifest, validation_rows
+from lowlight.data.pairs import read_manifest, validation_rows
 from lowlight.data.sid import (
     MISALIGNED_SCENES,
     SidName,
@@ -272,12 +272,11 @@ def test_columns_are_found_whatever_their_case_and_errors_name_the_line_of_the_f
     assert [row.ratio for row in read_manifest(path)] == [100.0, 30.0]
 
 
-def test_files_of_one_name_in_different_folders_are_different_pairs(tmp_path: Path) -> None:
+def test_columns_are_there_once(tmp_path: Path) -> None:
     path = tmp_path / "pairs.csv"
-    path.write_text("dark,bright\n001/dark.dng,001/bright.png\n002/dark.dng,./002/bright.png\n")
-    rows = read_manifest(path)
-    assert [row.scene for row in rows] == ["001/bright.png", "002/bright.png"]
-    assert len(pair_hashes((row.scene, row.dark.name) for row in rows)) == 2
+    path.write_text("dark,bright,ratio,Ratio\na.dng,a.png,100,\n")
+    with pytest.raises(DataError, match="more than one column 'ratio'"):
+        read_manifest(path)
 
 
 def test_what_cameras_and_programs_put_beside_a_raw_is_no_frame(tmp_path: Path) -> None:

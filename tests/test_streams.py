@@ -1,6 +1,8 @@
 """Where output goes when nobody reads it, and what it never replaces."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,17 +16,42 @@ from lowlight.workflows.training.log import TrainingLog
 LOWLIGHT = f"'{sys.executable}' -m lowlight"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell with pipes")
-def test_a_reader_that_has_enough_is_no_error() -> None:
-    script = f"{LOWLIGHT} models | (exec <&-; sleep 0.1); echo ${{PIPESTATUS[0]}}"
-    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120, check=True)
-    assert (ended.stdout, ended.stderr) == ("0\n", "")
+def unread(command: str, folder: Path) -> tuple[str, str]:
+    """Exit code of a command whose output nobody reads, and what it said elsewhere."""
+    script = f"{LOWLIGHT} {command} | (exec <&-; sleep 0.1); echo ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=300, check=True, cwd=folder, env=at_home()
+    )
+    return ended.stdout.strip(), ended.stderr
+
+
+def at_home() -> dict[str, str]:
+    """An environment in which this checkout is found from any folder."""
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+
+
+def test_a_reader_that_has_enough_is_told_from_a_failure(tmp_path: Path) -> None:
+    assert unread("models", tmp_path) == ("141", "")
+
+
+@pytest.mark.parametrize("streams", ["", "2>&1"])
+def test_photos_go_on_whoever_reads_of_them(dark_dng: Path, tiny_weights: Path, tmp_path: Path, streams: str) -> None:
+    for number in range(3):
+        shutil.copy(dark_dng, tmp_path / f"{number}.dng")
+    (tmp_path / "broken.dng").touch()
+    code, _ = unread(f"enhance . -o out --weights {tiny_weights} --device cpu {streams}", tmp_path)
+    assert code == "1"  # one photo failed
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png", "2.png"]
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("report.json", b"II*\0 a photo"),
+        ("report.json", b"II*\0 \xff a photo"),
+        ("package.json", b'{"name": "mine", "version": "1"}'),
+        ("config.json", b'[model]\nname = "sid-net"\n'),
+        ("names.csv", b"name,address,phone\n"),
+        ("deep.json", b"[" * 100_000),
         ("notes.txt", b"do not lose"),
         ("pairs.csv", b"scene,split,dark,bright\n"),
         ("index.html", b"<html>mine</html>"),
@@ -40,9 +67,11 @@ def test_only_earlier_results_are_replaced(tmp_path: Path, name: str, content: b
     ("name", "content"),
     [
         ("empty.json", b""),
-        ("report.json", b' {"rows": []}'),
-        ("rows.jsonl", b'{"method": "a"}\n'),
-        ("rows.csv", b"method,strategy\n"),
+        ("report.json", b' {"rows": [], "settings": {}}'),
+        ("digits.json", b'{"table": []}'),
+        ("bench.json", b'{"machine": {}, "rows": []}'),
+        ("rows.jsonl", b'{"method": "a", "protocol": "half"}\n{"method": "b", "protocol": "half"}\n'),
+        ("rows.csv", b"method,strategy,protocol,dark\n"),
         ("digits.csv", b"name,model\n"),
         ("index.html", b"<!doctype html> ... <footer>Made by lowlight 0.1.</footer>"),
     ],

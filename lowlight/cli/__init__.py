@@ -73,6 +73,9 @@ app.command("check-pairs")(check_pairs_command)
 app.command("bench")(bench)
 
 
+CLOSED_PIPE = 128 + 13  # as a shell tells of a program that the signal SIGPIPE has ended
+
+
 def main() -> None:
     """Run the command line."""
     # A waiting OpenMP thread that spins takes its core from the thread that reads ahead. Read at library load.
@@ -86,11 +89,12 @@ def main() -> None:
         typer.echo(f"lowlight: {error}", err=True)
         sys.exit(error.exit_code)
     except SystemExit as leaving:
-        # The reader of our output went away, as `head` does; that is no error of ours, but Typer makes it one.
+        # The reader of our output went away, as `head` does. Typer would say 1, which is that something failed.
         if not isinstance(leaving.__context__, BrokenPipeError):
             raise
         mute(sys.stdout)
-        sys.exit(0)
+        mute(sys.stderr)
+        sys.exit(CLOSED_PIPE)
     except OSError as error:  # a disk or a folder that was not asked about before
         logging.getLogger(__name__).debug("the system refused", exc_info=error)
         where = f"{error.filename}: " if error.filename else ""

@@ -73,7 +73,7 @@ class Report:
             return
         place = f"{len(self.rows)}/{self.total}"
         if row["status"] == "failed":
-            typer.echo(f"failed   {place} {row['file']}: {row['error']}", err=True)
+            self._note(f"failed   {place} {row['file']}: {row['error']}")
             return
         more = "".join(f" + {name}" for name in row["frames"][1:])
         line = f"{row['status']:8} {place} {row['file']}{more} -> {row['output']}"
@@ -83,24 +83,30 @@ class Report:
             line += f"  x{row['ratio']:.3g} ({row['ratio_source']}), {row['seconds']:.1f} s{self._remaining()}"
         self._say(line)
         for note in row["notes"] if row["status"] in ("done", "planned") else ():
-            typer.echo(f"note     {place} {row['file']}: {note}", err=True)
+            self._note(f"note     {place} {row['file']}: {note}")
 
     def sheet(self, path: Path) -> None:
         """Say where a contact sheet is."""
-        typer.echo(f"sheet    {path}", err=True)
+        self._note(f"sheet    {path}")
 
     def summary(self) -> None:
         """Say how it went, and what an interrupted run leaves to do."""
         if self.left:
-            typer.echo(
-                f"lowlight: interrupted; {self.count('done')} finished photos are kept, the same command does the rest",
-                err=True,
+            self._note(
+                f"lowlight: interrupted; {self.count('done')} finished photos are kept, the same command does the rest"
             )
         elif self.total > 1 and not self.as_json:
             counts = [(self.count(status), status) for status in STATUSES]
-            typer.echo(", ".join(f"{count} {status}" for count, status in counts if count), err=True)
+            self._note(", ".join(f"{count} {status}" for count, status in counts if count))
         if self.unsaid:
             raise OutputError(f"what was done could not be written to stdout: {self.unsaid}")
+
+    def _note(self, line: str) -> None:
+        """Write to stderr, if anybody reads it."""
+        try:
+            typer.echo(line, err=True)
+        except BrokenPipeError:
+            mute(sys.stderr)
 
     def _say(self, line: str) -> None:
         """Write to stdout; where that cannot be, say so once at the end, and let the photos go on.

@@ -1,11 +1,11 @@
 """Reading zip files and numpy archives of which anything may be broken."""
 
+import lzma
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,8 @@ UNREADABLE = (
     TypeError,
     NotImplementedError,
     SyntaxError,
-    MemoryError,
+    RuntimeError,
+    lzma.LZMAError,
     zipfile.BadZipFile,
     zlib.error,
     tokenize.TokenError,
@@ -31,14 +32,13 @@ UNREADABLE = (
 
 
 class Archive:
-    """A zip file that stays open, so that its directory is read once; for any number of threads.
+    """A zip file that stays open, so that its directory is read once.
 
     Raises `DataError` where it does not exist or is no zip file of ours.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = Lock()
         try:
             self._zip = zipfile.ZipFile(path)
         except FileNotFoundError as error:
@@ -53,8 +53,7 @@ class Archive:
     def read(self, member: str) -> bytes:
         """A member's bytes; `DataError` where they are not those that were packed."""
         try:
-            with self._lock:
-                return self._zip.read(member)
+            return self._zip.read(member)
         except UNREADABLE as error:
             raise DataError(f"{member} in {self.path} cannot be read ({error}); pack it again") from error
 
@@ -63,6 +62,9 @@ def read_arrays(path: Path, names: Iterable[str], hint: str) -> dict[str, npt.ND
     """Read arrays of an `.npz` file by name; `BrokenFileError`, which ends with `hint`, where that cannot be done."""
     try:
         with np.load(path, allow_pickle=False) as stored:
+            missing = [name for name in names if name not in stored]
+            if missing:
+                raise BrokenFileError(f"{path} has no array {missing[0]!r}; {hint}")
             return {name: stored[name] for name in names}
     except UNREADABLE as error:
         reason = str(error) or type(error).__name__

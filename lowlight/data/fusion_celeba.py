@@ -75,12 +75,12 @@ class Faces:
     def __len__(self) -> int:
         return self._count
 
-    def sha256(self) -> str:
+    def hashes(self) -> dict[str, str]:
         """Hash of the faces; of files that are decoded later, of their names and sizes."""
         if self._files is None:
-            return hashlib.sha256(self._faces.tobytes()).hexdigest()
+            return {"sha256": hashlib.sha256(self._faces.tobytes()).hexdigest()}
         listed = "\n".join(f"{file.name} {file.stat().st_size}" for file in self._files)
-        return hashlib.sha256(listed.encode("utf-8", "surrogateescape")).hexdigest()
+        return {"files_sha256": hashlib.sha256(listed.encode("utf-8", "surrogateescape")).hexdigest()}
 
     def targets(self, indices: Tensor) -> Tensor:
         """Faces `[B, 3, 64, 64]` in [0, 1]."""

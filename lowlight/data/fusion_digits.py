@@ -76,9 +76,9 @@ class FusionDigits:
     def __len__(self) -> int:
         return len(self.images)
 
-    def sha256(self) -> str:
+    def hashes(self) -> dict[str, str]:
         """Hash of the digits."""
-        return hashlib.sha256((self.images * 255 + 0.5).to(torch.uint8).numpy().tobytes()).hexdigest()
+        return {"sha256": hashlib.sha256((self.images * 255 + 0.5).to(torch.uint8).numpy().tobytes()).hexdigest()}
 
     def targets(self, indices: Tensor) -> Tensor:
         """Digits `[B, 1, 32, 32]` in [0, 1], padded with zeros."""

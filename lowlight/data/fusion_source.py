@@ -29,8 +29,8 @@ class FusionSet(Protocol):
 
     def __len__(self) -> int: ...
 
-    def sha256(self) -> str:
-        """Hash of the pictures and of what hides them."""
+    def hashes(self) -> dict[str, str]:
+        """What tells the pictures from others: `sha256` of the pictures, or `files_sha256` of names and sizes."""
         ...
 
     def targets(self, indices: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ class FusionSource:
     def describe(self) -> dict[str, Any]:
         """What a weights file should record of the data."""
         told = {"name": self.training.name, "images": len(self.training), "max_frames": self.max_frames}
-        return {**told, "sha256": self._sha256}
+        return {**told, **self._hashes}
 
     @cached_property
     def validation(self) -> FixedFrames:
@@ -144,8 +144,8 @@ class FusionSource:
         return FixedFrames(self.sets.validation, self.max_frames, self.device)
 
     @cached_property
-    def _sha256(self) -> str:
-        return self.training.sha256()
+    def _hashes(self) -> dict[str, str]:
+        return self.training.hashes()
 
     def _order_of(self, epoch: int) -> Tensor:
         if self._order is None or self._order[0] != epoch:

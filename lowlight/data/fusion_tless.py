@@ -87,9 +87,10 @@ class Objects:
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def sha256(self) -> str:
+    def hashes(self) -> dict[str, str]:
         """Hash of the pictures and of the cut objects."""
-        return hashlib.sha256(self.pictures.numpy().tobytes() + self.occluders.numpy().tobytes()).hexdigest()
+        held = self.pictures.numpy().tobytes() + self.occluders.numpy().tobytes()
+        return {"sha256": hashlib.sha256(held).hexdigest()}
 
     def targets(self, indices: Tensor) -> Tensor:
         """Pictures `[B, 1, 64, 64]` in [0, 1]."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -52,13 +52,14 @@ class Pair:
 def read_manifest(path: Path) -> list[PairRow]:
     """The rows of a CSV manifest; paths are relative to it. Columns: scene, split, dark, bright, ratio, iso,
     burst_index, of which dark and bright must be there; others are left aside, and the case of a name does not matter.
-
-    Where no scene is named the bright file is, as it is written: frames that share it show one scene.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             columns = reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
+            if len(set(columns)) < len(columns):
+                twice = next(name for name in columns if columns.count(name) > 1)
+                raise DataError(f"{path} has more than one column {twice!r}; leave one of them")
             missing = [name for name in REQUIRED if name not in columns]
             if missing:
                 raise DataError(f"{path} has no column {missing[0]!r}; expected a CSV with {', '.join(COLUMNS)}")
@@ -99,7 +100,7 @@ def _row(path: Path, line: int, values: dict[str, str | None]) -> PairRow:
     return PairRow(
         dark=path.parent / named["dark"],
         bright=path.parent / named["bright"],
-        scene=named["scene"] or PurePath(named["bright"]).as_posix(),
+        scene=named["scene"],
         split=split_name(named["split"]),
         ratio=ratio,
         iso=iso if iso and iso > 0 else None,  # 0 is what many write for unknown

@@ -70,10 +70,12 @@ class RealPairs:
         self.store, self.traits, self.config = store, traits, config
         self.batch_size, self.seed = batch, seed
         self.device = device or torch.device("cpu")
-        scenes: dict[str, list[int]] = {}
+        scenes: dict[tuple[str, str], list[int]] = {}
         bursts: dict[str, list[int]] = {}
         for index, row in enumerate(store.rows):
-            scenes.setdefault(row.scene or str(row.bright), []).append(index)
+            # Without a scene the bright file stands for it, whose name may be there again in another folder.
+            name = (row.scene, "") if row.scene else (row.bright.name, str(row.bright))
+            scenes.setdefault(name, []).append(index)
             bursts.setdefault(burst_of(row), []).append(index)
         self._scenes = [scenes[name] for name in sorted(scenes)]
         self._bursts = bursts

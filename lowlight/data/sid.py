@@ -22,7 +22,7 @@ from lowlight.raw.suffixes import RAW_SUFFIXES
 logger = logging.getLogger(__name__)
 
 Burst = Literal["first", "any"]
-_Key = str | tuple[str, str]
+_Key = str | tuple[str, ...]  # how a line may be spelt, or the names of one file or both
 
 MISALIGNED_SCENES = ("10034", "10045", "10172")  # the set's authors ask to leave them out of numbers
 SPLITS = ("train", "val", "test")
@@ -154,16 +154,14 @@ def _keys_of_row(row: PairRow) -> set[_Key]:
     """All by which a line of an exclude file may mean a pair."""
     dark, bright = row.dark, row.bright
     both = (dark.name, bright.name)
-    keys: set[_Key] = {row.scene, dark.name, dark.stem, bright.name, bright.stem, " ".join(both), both}
-    return keys - {""}
+    names: set[_Key] = {row.scene, dark.name, dark.stem, bright.name, bright.stem, " ".join(both)}
+    return {*names, (dark.name,), (bright.name,), both} - {""}
 
 
 def _keys_of_entry(entry: str) -> set[_Key]:
     """What a line of an exclude file may mean; files may be named with their folders."""
     words = [PurePosixPath(word.replace("\\", "/")).name for word in entry.split()]
-    if len(words) < 2:
-        return {entry, *words}
-    return {entry, (words[0], words[1])}
+    return {entry, tuple(words[:2])}
 
 
 def _find_lists(folder: Path, root: Path) -> list[tuple[str, Path]]:

@@ -7,7 +7,7 @@ from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import LatentShape, Likelihood, ModelTraits
 from lowlight.models.blocks import Init
 from lowlight.models.fusion_blocks import Norm
-from lowlight.models.options import TILE_PX, RawModelOptions, require_sizes
+from lowlight.models.options import MOST_LAYERS, TILE_PX, RawModelOptions, require_sizes
 
 Aggregation = Literal["max", "mean", "bayes"]
 FusionInit = Init | Literal["uniform"]
@@ -40,9 +40,10 @@ class TowerOptions:
     penalised: bool = True  # keep what `penalty` needs from step to step
 
     def __post_init__(self) -> None:
-        require_sizes(self, "base_channels", "pre_blocks", "pre_cells", "cells")
-        if not self.groups or any(groups < 1 for _, groups in self.groups):
-            raise ConfigError("a fusion network needs at least 1 group of latents at each of its sizes")
+        require_sizes(self, "base_channels")
+        require_sizes(self, "pre_blocks", "pre_cells", "cells", most=MOST_LAYERS)
+        if not self.groups or not all(1 <= groups <= MOST_LAYERS for _, groups in self.groups):
+            raise ConfigError(f"a fusion network needs 1 to {MOST_LAYERS} groups of latents at each of its sizes")
         if self.pre_blocks + len(self.groups) > MOST_HALVINGS:
             raise ConfigError(f"pictures cannot be halved more than {MOST_HALVINGS - 1} times")
         if self.base_channels % 2:

@@ -8,14 +8,16 @@ from lowlight.core.restoration import Amplify, BasePicture, InputColour, ModelTr
 from lowlight.models.blocks import Init
 
 TILE_PX = 256
-LARGEST_SIZE = 1 << 16  # of channels and latents; what is beyond is a mistake, or damage
+# What is beyond these is a mistake, or damage.
+LARGEST_SIZE = 1 << 16  # of channels and latents
+MOST_LAYERS = 64  # of one kind in a row
 
 
-def require_sizes(config: Any, *names: str) -> None:
+def require_sizes(config: Any, *names: str, most: int = LARGEST_SIZE) -> None:
     """Refuse a configuration in which one of the named sizes is below 1 or beyond all reason."""
     for name in names:
-        if not 1 <= getattr(config, name) <= LARGEST_SIZE:
-            raise ConfigError(f"{name} is {getattr(config, name)}; expected 1 to {LARGEST_SIZE}")
+        if not 1 <= getattr(config, name) <= most:
+            raise ConfigError(f"{name} is {getattr(config, name)}; expected 1 to {most}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +40,7 @@ class RawModelOptions:
     def __post_init__(self) -> None:
         if self.upscale not in (1, 2):
             raise ConfigError(f"upscale is {self.upscale}; it is 1 (packed size) or 2 (full sensor size)")
-        if self.filters < 1:
-            raise ConfigError(f"filters is {self.filters}; expected at least 1")
+        require_sizes(self, "filters", most=MOST_LAYERS)
         if self.in_channels < 1 or self.out_channels not in (1, 3):
             raise ConfigError(
                 f"a model has {self.in_channels} input and {self.out_channels} output channels; "

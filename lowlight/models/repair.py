@@ -13,9 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import Condition, Gaussian, Latent, LatentShape, ModelTraits, Noise, Restoration
 from lowlight.models.blocks import initialise, unit_gaussian
+from lowlight.models.options import require_sizes
 from lowlight.ops.expfam import draw_by_svgd, score
 from lowlight.ops.gaussian import clamp_log_variance, draw
 
@@ -35,8 +35,7 @@ class RepairNetConfig:
     prior_order: int = 4  # of that polynomial; even ones can fall on both sides (the authors: 5, for digits 8)
 
     def __post_init__(self) -> None:
-        if self.latent < 1 or self.prior_order < 1:
-            raise ConfigError(f"latent is {self.latent} and prior_order {self.prior_order}; expected at least 1")
+        require_sizes(self, "latent", "prior_order")
 
 
 def _layers(*widths: int) -> nn.Sequential:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import Condition, Gaussian, Latent, LatentShape, ModelTraits, Noise, Restoration
 from lowlight.models.blocks import initialise, leaky, unit_gaussian
+from lowlight.models.options import require_sizes
 from lowlight.ops.gaussian import clamp_log_variance, draw
 
 SIDE_PX = 28
@@ -40,8 +41,7 @@ class DigitVaeConfig:
     output: Literal["linear", "sigmoid"] = "linear"
 
     def __post_init__(self) -> None:
-        if self.latent < 1:
-            raise ConfigError(f"latent is {self.latent}; expected at least 1")
+        require_sizes(self, "latent")
         if self.skips and (self.prior, self.body) != ("image", "cnn"):
             raise ConfigError("skips need the image prior and the cnn body")
 

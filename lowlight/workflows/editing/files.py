@@ -209,7 +209,8 @@ def _check_places(outputs: tuple[Path, ...], photo: Path, overwrite: bool) -> No
         if path.exists() and not overwrite:
             raise UsageError(f"{path} exists already; name another place, or write over it with --overwrite")
         beside = path.resolve().parent == photo.resolve().parent and path.suffix.lower() in READERS
-        if beside and path.exists() and not names_us(path):
+        # A picture that was exported and then painted may say nothing of us any more, but still has its sidecar.
+        if beside and path.exists() and not (names_us(path) or sidecar_path(path).is_file()):
             raise OutputError(
                 f"{path} lies beside the photo and is no result of lowlight but perhaps the camera's own picture, so "
                 "it is left alone; name another folder"

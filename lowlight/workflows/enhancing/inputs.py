@@ -1,5 +1,6 @@
 """Which photos a command means."""
 
+import functools
 import glob
 import os
 from dataclasses import dataclass
@@ -50,7 +51,13 @@ def find_photos(named: list[str], *, recursive: bool = False) -> list[Photo]:
 def _place(path: Path) -> str:
     """One text for all ways to a file, through folders that are links too; a file that is a link is one of its own."""
     folder, name = os.path.split(os.path.abspath(path))
-    return os.path.join(os.path.realpath(folder), name)
+    return os.path.join(real_folder(folder), name)
+
+
+@functools.lru_cache(maxsize=64)
+def real_folder(folder: str) -> str:
+    """Where a folder is, links followed."""
+    return os.path.realpath(folder)
 
 
 def _outright(path: Path) -> Photo:
@@ -102,10 +109,21 @@ def names_us(path: Path) -> bool:
         return False
 
 
+def _expanded(pattern: str) -> list[str]:
+    """What a pattern matches. `**` enters no folder that is a link: one to a folder above would have no end."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        return glob.glob(pattern)
+    plain = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    below, rest = Path(*parts[:plain]), parts[plain:]
+    found = [path.relative_to(below).parts for path in below.glob(os.path.join(*rest))]
+    shown = (inner for inner in found if not any(part.startswith(".") for part in inner))
+    return [os.path.join(below, *inner) for inner in shown]
+
+
 def _matching(pattern: str, recursive: bool) -> list[Photo]:
     found: list[Photo] = []
-    # A link to a folder above leads to everything again, by a longer way each time.
-    for text in sorted(glob.glob(pattern, recursive=True), key=lambda text: (text.count(os.sep), text)):
+    for text in sorted(_expanded(pattern)):
         found += _in_folder(Path(text), recursive) if os.path.isdir(text) else [_outright(Path(text))]
     if not found:
         return [Photo(Path(pattern), Path("pattern"), f"nothing matches {pattern!r}; check it, or name a folder")]

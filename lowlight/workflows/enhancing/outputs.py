@@ -1,6 +1,5 @@
 """Where results go: their names, their folders, and what killed runs have left there."""
 
-import functools
 import logging
 import os
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from lowlight.core.errors import OutputError, UsageError
 from lowlight.raw.suffixes import RAW_SUFFIXES
-from lowlight.workflows.enhancing.inputs import Photo, is_own_result, names_us
+from lowlight.workflows.enhancing.inputs import Photo, is_own_result, names_us, real_folder
 from lowlight.writers import WRITERS, is_leftover
 
 logger = logging.getLogger(__name__)
@@ -94,12 +93,7 @@ def _root_name(photo: Photo) -> str:
 
 def _place(path: Path) -> str:
     """One text for all names of a place, whether or not the disk tells upper from lower case."""
-    return unicodedata.normalize("NFC", os.path.join(_real_folder(os.path.abspath(path.parent)), path.name)).casefold()
-
-
-@functools.lru_cache(maxsize=64)
-def _real_folder(folder: str) -> str:
-    return os.path.realpath(folder)
+    return unicodedata.normalize("NFC", os.path.join(real_folder(os.path.abspath(path.parent)), path.name)).casefold()
 
 
 def all_exist(outputs: Iterable[Path], inputs: Iterable[Path], *, overwrite: bool) -> bool:
@@ -109,7 +103,7 @@ def all_exist(outputs: Iterable[Path], inputs: Iterable[Path], *, overwrite: boo
     or the picture that a camera has written beside an input.
     """
     outputs, inputs = list(outputs), list(inputs)
-    cameras = {_real_folder(os.path.abspath(path.parent)) for path in inputs}
+    cameras = {real_folder(os.path.abspath(path.parent)) for path in inputs}
     there = [output for output in outputs if os.path.exists(output)]
     for path in inputs:
         if os.path.exists(path) and any(os.path.samefile(output, path) for output in there):
@@ -119,7 +113,7 @@ def all_exist(outputs: Iterable[Path], inputs: Iterable[Path], *, overwrite: boo
             raise OutputError(f"{output} is a folder; move it, or name another place")
         if output.suffix.lower() == ".dng" and not is_own_result(output):
             raise OutputError(f"{output} is no result of lowlight but a photo, and is left alone; name another place")
-        if _real_folder(os.path.abspath(output.parent)) in cameras and not names_us(output):
+        if real_folder(os.path.abspath(output.parent)) in cameras and not names_us(output):
             raise OutputError(
                 f"{output} lies beside the photo and is no result of lowlight but perhaps the camera's own picture, so "
                 "it is left alone; name another folder"

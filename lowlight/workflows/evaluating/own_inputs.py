@@ -1,6 +1,6 @@
 """Refusing, before any work, to write over what a command reads or has not written itself."""
 
-import codecs
+import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -8,8 +8,15 @@ from lowlight.core.errors import UsageError
 
 RESULTS = frozenset((".csv", ".html", ".json", ".jsonl", ".zip"))  # what earlier commands may have left in a folder
 
-_HEAD_BYTES = 1 << 16
-_FIRST_COLUMNS = (b"method", b"name")  # of rows of photos, and of networks on finished pictures
+# Keys of a report on one method, on several and on networks, of a benchmark, and of rows of photos and of networks.
+_KINDS = (
+    {"rows", "settings"},
+    {"methods", "settings"},
+    {"table"},
+    {"rows", "machine"},
+    {"method", "protocol"},
+    {"name", "model"},
+)
 
 
 def refuse_own_inputs(outputs: Iterable[Path], inputs: Collection[Path]) -> None:
@@ -23,25 +30,32 @@ def refuse_own_inputs(outputs: Iterable[Path], inputs: Collection[Path]) -> None
 
 
 def refuse_strangers(outputs: Iterable[Path]) -> None:
-    """Raise `UsageError` where a report or table would replace a file that does not look like an earlier one.
-
-    JSON counts as one, a CSV file whose first column is that of rows, and a page that says who made it.
-    """
+    """Raise `UsageError` where a report or table would replace a file that is no earlier one."""
     for output in outputs:
-        if output.is_file() and not _looks_like_a_result(output):
+        if output.is_file() and not _is_a_result(output):
             raise UsageError(f"{output} is no result of an earlier run, and is left alone; choose another name")
 
 
-def _looks_like_a_result(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES).removeprefix(codecs.BOM_UTF8).lstrip()
-        file.seek(max(path.stat().st_size - _HEAD_BYTES, 0))
-        tail = file.read()
-    if path.suffix.lower() == ".csv":
-        return not head or head.split(b",")[0] in _FIRST_COLUMNS
-    if path.suffix.lower() == ".html":
-        return not head or b"Made by lowlight" in tail
-    return not head or head[:1] in b"{["
+def _is_a_result(path: Path) -> bool:
+    try:
+        content = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return False
+    if not content.strip() or "<footer>Made by lowlight " in content:
+        return True
+    first = content.split("\n", 1)[0]
+    return any(kind <= keys for keys in (_keys(content), _keys(first), set(first.split(","))) for kind in _KINDS)
+
+
+def _keys(text: str) -> set[str]:
+    """The keys of a JSON object, or of the first one in a list."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return set()
+    if isinstance(value, list) and value:
+        value = value[0]
+    return set(value) if isinstance(value, dict) else set()
 
 
 def _is_read(output: Path, path: Path) -> bool:

@@ -115,10 +115,14 @@ class _Plan:
             )
 
     def shown(self, file: Path) -> str:
-        """Give the path to record: relative to the data where it lies inside. A link keeps its name."""
-        absolute = file.parent.resolve() / file.name
-        inside = absolute.is_relative_to(self.root)
-        return (absolute.relative_to(self.root) if inside else absolute).as_posix()
+        """Give the path to record: relative to the data where it lies inside.
+
+        A link is told by its own name, in caches that were made earlier by what it leads to.
+        """
+        places = (file.parent.resolve() / file.name, file.resolve())
+        names = [(p.relative_to(self.root) if p.is_relative_to(self.root) else p).as_posix() for p in places]
+        known = (name for name in names if {("frame", name), ("truth", name)} & self.journal.known.keys())
+        return next(known, names[0])
 
     def forecast(self) -> Forecast:
         """Add up sizes, from the files' headers where nothing is decoded yet."""

@@ -35,7 +35,9 @@ class Learner:
         check_shareable(model, team)
         self.seed, self.rates = config.run.seed, rates
         self.model, self.objective, self.device, self.dtype, self.team = model, objective, device, dtype, team
-        self.parameters, self.buffers = list(model.parameters()), list(model.buffers())
+        self.parameters = list(model.parameters())
+        norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+        self.statistics = [buffer for norm in norms for buffer in norm.buffers()]
         self.optimiser = build_optimiser(rates, self.parameters, device, recorded=config.run.graphs)
         self.average = AveragedModel(model, multi_avg_fn=averaging(rates.ema)) if rates.ema else None
         self.graphs: StepGraphs | None = None
@@ -48,14 +50,14 @@ class Learner:
         return float(self.optimiser.param_groups[0]["lr"])
 
     def learn(self, batch: Batch, progress: float, step: int) -> dict[str, float] | None:
-        """Take one step and give its losses; None, and nothing changed, where loss or gradient is not finite.
+        """Take one step and give its losses; None where loss or gradient is not finite: the network stays as it was.
 
         `batch` is this process's share; the losses are of the whole batch, and so is the decision to skip.
         """
         self._set_rate(progress, step)
         self.model.train()
-        # A step changes these before its loss is known: batch norms would carry on what is not finite.
-        kept = [buffer.clone() for buffer in self.buffers]
+        # Batch norms look at a step before its loss is known, and would carry on what is not finite.
+        kept = [statistic.clone() for statistic in self.statistics]
         seed = (self.seed + 2) * 1_000_003 + step
         try:
             names, numbers = self._gradients(batch_on(batch, self.device), progress, seed)
@@ -67,8 +69,8 @@ class Learner:
         size, total, *parts = numbers.tolist()
         (bad,) = self.team.largest(float(not (math.isfinite(size) and math.isfinite(total))))
         if bad:
-            for buffer, before in zip(self.buffers, kept, strict=True):
-                buffer.copy_(before)
+            for statistic, before in zip(self.statistics, kept, strict=True):
+                statistic.copy_(before)
         else:
             self._update()
         self.optimiser.zero_grad(set_to_none=True)
