@@ -72,7 +72,7 @@ def test_objects_are_prepared_for_training(objects: Path, tmp_path: Path) -> Non
     prepared, direct = (read_fusion_tless(path, config).training for path in (out, objects))
     assert torch.equal(prepared.pictures, direct.pictures) and torch.equal(prepared.occluders, direct.occluders)
     with pytest.raises(DataError, match=r"prepared with classes = \[19, 20\], and \[19, 25\] are asked for") as caught:
-        read_fusion_tless(out, FusionTlessConfig(**{**SMALL_TLESS, "classes": (19, 25)})).training  # noqa: B018
+        len(read_fusion_tless(out, FusionTlessConfig(**{**SMALL_TLESS, "classes": (19, 25)})).training)
     assert "--set 'data.options.classes=[19, 20]'" in str(caught.value)
     shorter = prepare("fusion-tless", objects, out, *SETTINGS, "--limit", 2, "--overwrite")
     assert "3 training, 1 validation, 4 training occluders, 2 validation occluders" in shorter.stderr

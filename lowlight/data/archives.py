@@ -21,13 +21,13 @@ UNREADABLE = (
     KeyError,
     AttributeError,
     TypeError,
-    NotImplementedError,
+    NotImplementedError,  # a way of compressing that zipfile does not know
     SyntaxError,
-    RuntimeError,
+    RuntimeError,  # a member that claims to be encrypted
     lzma.LZMAError,
     zipfile.BadZipFile,
     zlib.error,
-    tokenize.TokenError,
+    tokenize.TokenError,  # numpy reads an array's header as Python
 )
 
 

@@ -80,7 +80,8 @@ def _read_jpeg(path: Path, *, upright: bool = True) -> npt.NDArray[np.generic]:
         mode = file.metadata()["mode"]
         if mode not in ("RGB", "L"):
             raise DataError(f"{path} is a JPEG of kind {mode}, expected gray or RGB.")
-        return np.asarray(file.read(index=0, rotate=upright))  # type: ignore[call-arg]  # of this plugin
+        # The Pillow plugin's own argument, of which the types of `imopen` do not know.
+        return np.asarray(file.read(index=0, rotate=upright))  # type: ignore[call-arg]
 
 
 READERS: dict[str, Callable[[Path], npt.NDArray[np.generic]]] = {

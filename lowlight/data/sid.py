@@ -112,11 +112,6 @@ def burst_of(row: PairRow) -> str:
     return f"scene {named.scene}" if named else f"bright {row.bright}"
 
 
-def names_pair(entry: str, row: PairRow) -> bool:
-    """Whether a line of an exclude file means this pair: by scene, dark or bright file, or both files."""
-    return not _keys_of_entry(entry).isdisjoint(_keys_of_row(row))
-
-
 def read_exclude_file(path: Path) -> tuple[str, ...]:
     """The entries of an exclude file: one scene, file name or pair a line; `#` begins a comment."""
     try:
@@ -151,7 +146,7 @@ def read_sid_folder(folder: Path) -> list[PairRow]:
 
 
 def _keys_of_row(row: PairRow) -> set[_Key]:
-    """All by which a line of an exclude file may mean a pair."""
+    """All by which a line of an exclude file may mean a pair: its scene, dark or bright file, or both files."""
     dark, bright = row.dark, row.bright
     both = (dark.name, bright.name)
     names: set[_Key] = {row.scene, dark.name, dark.stem, bright.name, bright.stem, " ".join(both)}

@@ -114,6 +114,11 @@ def initialise(network: nn.Module, init: Init, generator: torch.Generator) -> No
             nn.init.kaiming_normal_(module.weight, LEAK, generator=generator)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+    start_identities(network)
+
+
+def start_identities(network: nn.Module) -> None:
+    """Let the layers of a network that are to begin as the identity do so."""
     for module in network.modules():
         if isinstance(module, StartsAsIdentity):
             module.start_as_identity()

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lowlight.models.blocks import StartsAsIdentity
+from lowlight.models.blocks import start_identities
 
 Norm = Literal["batch", "group", "channel", "none"]
 
@@ -158,9 +158,7 @@ def initialise_uniform(network: nn.Module, generator: torch.Generator) -> None:
             nn.init.uniform_(module.weight, -reach, reach, generator=generator)
             if module.bias is not None:
                 nn.init.uniform_(module.bias, -reach, reach, generator=generator)
-    for module in network.modules():
-        if isinstance(module, StartsAsIdentity):
-            module.start_as_identity()
+    start_identities(network)
 
 
 class SizePenalty(nn.Module):

@@ -1,4 +1,4 @@
-"""Options that every network on RAW frames takes."""
+"""Options that every network on RAW frames takes, and how large a network of any kind may be."""
 
 from dataclasses import dataclass
 from typing import Any

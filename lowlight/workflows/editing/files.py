@@ -24,8 +24,7 @@ from lowlight.restorer import Pixels
 from lowlight.workflows.editing.masks import blend_mask, changed_region
 from lowlight.workflows.editing.photos import Sidecar, level_size
 from lowlight.workflows.editing.pyramid import WHITE, EditOptions, Floats, Pyramid
-from lowlight.workflows.enhancing.inputs import names_us
-from lowlight.workflows.enhancing.outputs import check_writable, make_folder
+from lowlight.workflows.enhancing.outputs import check_writable, make_folder, refuse_cameras_picture
 from lowlight.workflows.enhancing.photo_steps import meter, refuse_black
 from lowlight.writers import WriterOptions, write_picture, writer_for
 
@@ -210,9 +209,6 @@ def _check_places(outputs: tuple[Path, ...], photo: Path, overwrite: bool) -> No
             raise UsageError(f"{path} exists already; name another place, or write over it with --overwrite")
         beside = path.resolve().parent == photo.resolve().parent and path.suffix.lower() in READERS
         # A picture that was exported and then painted may say nothing of us any more, but still has its sidecar.
-        if beside and path.exists() and not (names_us(path) or sidecar_path(path).is_file()):
-            raise OutputError(
-                f"{path} lies beside the photo and is no result of lowlight but perhaps the camera's own picture, so "
-                "it is left alone; name another folder"
-            )
+        if beside and path.exists() and not sidecar_path(path).is_file():
+            refuse_cameras_picture(path)
     check_writable(outputs[0].parent)

@@ -44,11 +44,11 @@ def find_photos(named: list[str], *, recursive: bool = False) -> list[Photo]:
             photos += _matching(name, recursive)
     if photos and all(photo.problem for photo in photos):
         raise UsageError(str(photos[0].problem))
-    first = {_place(photo.path): photo for photo in reversed(photos)}
-    return [photo for photo in photos if first[_place(photo.path)] is photo]
+    first = {place_of(photo.path): photo for photo in reversed(photos)}
+    return [photo for photo in photos if first[place_of(photo.path)] is photo]
 
 
-def _place(path: Path) -> str:
+def place_of(path: Path) -> str:
     """One text for all ways to a file, through folders that are links too; a file that is a link is one of its own."""
     folder, name = os.path.split(os.path.abspath(path))
     return os.path.join(real_folder(folder), name)

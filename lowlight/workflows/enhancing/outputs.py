@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lowlight.core.errors import OutputError, UsageError
 from lowlight.raw.suffixes import RAW_SUFFIXES
-from lowlight.workflows.enhancing.inputs import Photo, is_own_result, names_us, real_folder
+from lowlight.workflows.enhancing.inputs import Photo, is_own_result, names_us, place_of, real_folder
 from lowlight.writers import WRITERS, is_leftover
 
 logger = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def _root_name(photo: Photo) -> str:
 
 def _place(path: Path) -> str:
     """One text for all names of a place, whether or not the disk tells upper from lower case."""
-    return unicodedata.normalize("NFC", os.path.join(real_folder(os.path.abspath(path.parent)), path.name)).casefold()
+    return unicodedata.normalize("NFC", place_of(path)).casefold()
 
 
 def all_exist(outputs: Iterable[Path], inputs: Iterable[Path], *, overwrite: bool) -> bool:
@@ -103,7 +103,7 @@ def all_exist(outputs: Iterable[Path], inputs: Iterable[Path], *, overwrite: boo
     or the picture that a camera has written beside an input.
     """
     outputs, inputs = list(outputs), list(inputs)
-    cameras = {real_folder(os.path.abspath(path.parent)) for path in inputs}
+    cameras = {_folder_of(path) for path in inputs}
     there = [output for output in outputs if os.path.exists(output)]
     for path in inputs:
         if os.path.exists(path) and any(os.path.samefile(output, path) for output in there):
@@ -113,15 +113,25 @@ def all_exist(outputs: Iterable[Path], inputs: Iterable[Path], *, overwrite: boo
             raise OutputError(f"{output} is a folder; move it, or name another place")
         if output.suffix.lower() == ".dng" and not is_own_result(output):
             raise OutputError(f"{output} is no result of lowlight but a photo, and is left alone; name another place")
-        if real_folder(os.path.abspath(output.parent)) in cameras and not names_us(output):
-            raise OutputError(
-                f"{output} lies beside the photo and is no result of lowlight but perhaps the camera's own picture, so "
-                "it is left alone; name another folder"
-            )
+        if _folder_of(output) in cameras:
+            refuse_cameras_picture(output)
     if len(there) == len(outputs) and not overwrite:
         return True
     check_writable(outputs[0].parent)
     return False
+
+
+def refuse_cameras_picture(beside: Path) -> None:
+    """Raise `OutputError` where a picture beside a photo is no result of ours, as a camera writes them."""
+    if not names_us(beside):
+        raise OutputError(
+            f"{beside} lies beside the photo and is no result of lowlight but perhaps the camera's own picture, so it "
+            "is left alone; name another folder"
+        )
+
+
+def _folder_of(path: Path) -> str:
+    return real_folder(os.path.abspath(path.parent))
 
 
 def check_writable(folder: Path) -> None:
