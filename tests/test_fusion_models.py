@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -370,6 +371,26 @@ def test_a_halved_skip_is_four_convolutions_of_stride_two() -> None:
         wanted, gradients = (torch.autograd.grad(out.square().sum(), inputs) for out in (expected, found))
         for one, other in zip(gradients, wanted, strict=True):
             assert torch.allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_lie_in_memory_as_the_activations_do() -> None:
+    # Where they do not, nothing is wrong but the time that training takes.
+    astray: list[str] = []
+
+    def look(name: str, gradient: Tensor) -> None:
+        if gradient.shape[1] > 1 and gradient.stride(1) != 1:
+            astray.append(name)
+
+    def watch(name: str, layer: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.dim() == 4:
+            output.register_hook(partial(look, name))
+
+    model = tiny().train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for name, layer in model.shared.tower.named_modules():
+        layer.register_forward_hook(partial(watch, name))
+    found = model.reconstruct(pictures(2), picture(), generator())
+    (found.image.sum() + sum(kl_divergence(z.posterior, z.prior).sum() for z in found.latents)).backward()
+    assert astray == []
 
 
 def test_reading_once_and_drawing_often_is_the_same() -> None:

@@ -100,10 +100,10 @@ class SharedEncoder(nn.Module):
         if not entered:
             return None, None
         read = self.tower(torch.cat(entered))
-        inside = items * members
-        of_frames = _each(read, lambda x: x[:inside].reshape(items, members, *x.shape[1:])) if members else None
-        of_target = _each(read, lambda x: x[inside:]) if target is not None else None
-        return of_frames, of_target
+        if not members:
+            return None, read
+        of_frames, of_target = (read, None) if target is None else _parted(read, items * members)
+        return _each(of_frames, lambda x: x.reshape(items, members, *x.shape[1:])), of_target
 
 
 def aggregate(features: Tensor, how: str) -> Tensor:
@@ -235,3 +235,13 @@ def spread_start(start: Tensor, items: int, size: tuple[int, int]) -> Tensor:
 
 def _each(features: Features, change: Callable[[Tensor], Tensor]) -> Features:
     return Features(tuple(map(change, features.taps)), tuple(map(change, features.levels)))
+
+
+def _parted(features: Features, first: int) -> tuple[Features, Features]:
+    """The first pictures of a batch and the others.
+
+    Split, not sliced: gradients of slices lie in memory as those of no layer do, which slows the whole way back.
+    """
+    others = len(features.taps[0]) - first
+    taps, levels = (tuple(zip(*(torch.split(x, [first, others]) for x in read), strict=True)) for read in features)
+    return Features(taps[0], levels[0]), Features(taps[1], levels[1])

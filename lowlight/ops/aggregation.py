@@ -1,6 +1,7 @@
 """Sets of features to one: what makes a network indifferent to the number and the order of its frames.
 
-Source: F. Duffhauss et al., FusionVAE, ECCV 2022, section 3.4. Sets are `[B, K, C, h, w]` with K at least 1.
+Source: F. Duffhauss et al., FusionVAE, ECCV 2022, section 3.4. Sets are `[B, K, C, h, w]` with K at least 1. What
+comes of one by maximum or mean lies in memory with its channels last, as convolutions like it best.
 """
 
 import torch
@@ -11,12 +12,12 @@ from lowlight.core.restoration import Gaussian
 
 def fuse_max(features: Tensor) -> Tensor:
     """Largest value of each feature over the set, `[B, C, h, w]`."""
-    return features.amax(1)
+    return features.movedim(2, -1).amax(1).movedim(-1, 1)
 
 
 def fuse_mean(features: Tensor) -> Tensor:
     """Mean of each feature over the set, `[B, C, h, w]`."""
-    return features.mean(1)
+    return features.movedim(2, -1).mean(1).movedim(-1, 1)
 
 
 def fuse_normals(members: Gaussian, *, deviations: bool = False) -> Gaussian:
