@@ -8,6 +8,7 @@ import typer
 
 from lowlight.cli.eval_values import expect_folders
 from lowlight.cli.given import typed_option
+from lowlight.cli.tables import add_names, add_numbers, show
 from lowlight.core.errors import UsageError
 
 WHAT, HOW = "What is measured", "How"
@@ -206,27 +207,25 @@ _FIGURES = (
 
 def _print_tables(result: dict[str, Any]) -> None:
     """One table for each measure: a line for each figure, a column for each side and size; stages last."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
     told = ", ".join(f"{name} {value}" for name, value in result["machine"].items() if value is not None)
-    console.print(told, highlight=False, markup=False)
+    typer.echo(told)
     lines = result["summary"]
     for measure in dict.fromkeys(line["measure"] for line in lines):
         chosen = [line for line in lines if line["measure"] == measure]
         table = Table(title=f"{measure}, medians of {chosen[0]['runs']}")
-        table.add_column("")
+        add_names(table, "")
         sides = {line["side"] for line in chosen}
         for line in chosen:
             at = "" if line["at"] is None else f"{line['at']:g}"
-            table.add_column(f"{line['side']} {at}".strip() if len(sides) > 1 or not at else at, justify="right")
+            add_numbers(table, f"{line['side']} {at}".strip() if len(sides) > 1 or not at else at)
         for title, key, form in _FIGURES:
             if any(line.get(key) is not None for line in chosen):
                 table.add_row(title, *(_written(line.get(key), form) for line in chosen))
         for name in dict.fromkeys(name for line in chosen for name in line.get("stages", {})):
             table.add_row(f"  {name}, s", *(_written(line["stages"].get(name), ".3f") for line in chosen))
-        console.print(table)
+        show(table)
 
 
 def print_stages(seconds: dict[str, float], wall_s: float) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from lowlight.cli.tables import add_names, add_numbers, show
 from lowlight.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -111,15 +112,14 @@ def check_pairs_command(
 
 
 def _print_rows(rows: "list[PairCheck]") -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(caption="Shift: how far the truth lies down and right, in packed pixels.")
-    table.add_column("dark", overflow="fold")
+    add_names(table, "dark")
     for title in ("ratio", "measured", "exposures", "shift"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("verdict", overflow="fold")
+        add_numbers(table, title)
+    add_names(table, "verdict")
     for row in rows:
         shift = "-" if row.shift_px is None else f"{row.shift_px[0]:+.1f} {row.shift_px[1]:+.1f}"
         numbers = (_number(value) for value in (row.ratio, row.measured_ratio, row.exposure_ratio))
@@ -128,7 +128,7 @@ def _print_rows(rows: "list[PairCheck]") -> None:
         # Text, not str: names must not be read as markup.
         style = "green" if row.verdict == "ok" else "red"
         table.add_row(Text(row.dark), *numbers, shift, Text(verdict, style=style))
-    Console().print(table)
+    show(table)
 
 
 def _number(value: float | None) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from lowlight.cli.eval_tables import print_table
+from lowlight.cli.tables import add_names, add_numbers, show
 from lowlight.core.errors import UsageError
 
 SPLITS = {"train": ("train",), "val": ("validation",), "test": ("test",), None: None}  # None: what fits the weights
@@ -124,18 +125,17 @@ def _print_fusion(rows: Sequence[dict[str, Any]]) -> None:
 
 def _print_table(title: str, names: Sequence[str], numbers: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for name in names:
-        table.add_column(name, overflow="fold")
+    for place, name in enumerate(names):
+        add_names(table, name, max(len(line[place]) for line in lines))
     for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
+        add_numbers(table, name)
     for line in lines:
         table.add_row(*map(Text, line))  # Text, not str: names of files must not be read as markup
-    Console().print(table)
+    show(table)
 
 
 def _cells(row: dict[str, Any], with_preset: bool) -> list[str]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from lowlight.cli.tables import add_names, add_numbers, show
+
 if TYPE_CHECKING:
     from lowlight.report.tables import Table
     from lowlight.workflows.evaluating.evaluate import Progress
@@ -70,24 +72,23 @@ def print_problems(report: dict[str, Any]) -> None:
 def print_table(table: "Table", *, caption: str = "", last: tuple[str, ...] | None = None) -> None:
     """Print a table with its note; `last` is a row below a line."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table as Grid
     from rich.text import Text
 
     # Text, not str: names from a manifest must not be read as markup.
     about = Text(" ".join(filter(None, (caption, table.note))))
     grid = Grid(title=Text(table.title), title_justify="left", caption=about, caption_justify="left", box=SIMPLE_HEAD)
-    for title, number in table.columns:
+    for place, (title, number) in enumerate(table.columns):
         if number:
-            grid.add_column(Text(title), justify="right", no_wrap=True)
+            add_numbers(grid, title)
         else:
-            grid.add_column(Text(title), overflow="fold", min_width=len(title))
+            add_names(grid, title, max((len(row[place]) for row in table.rows), default=0))
     for row in table.rows:
         grid.add_row(*map(Text, row))
     if last:
         grid.add_section()
         grid.add_row(*map(Text, last), style="bold")
-    Console().print(grid)
+    show(grid)
 
 
 def _where(settings: dict[str, Any]) -> str:

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from lowlight.cli.tables import add_names, add_numbers, show
+
 
 def models(
     file: Annotated[
@@ -33,7 +35,6 @@ def _print_json(value: Any) -> None:
 
 
 def _print_models(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(
@@ -41,9 +42,9 @@ def _print_models(rows: list[dict[str, Any]]) -> None:
         "parameters.",
     )
     table.add_column("model", no_wrap=True)
-    for title in ("parameters", "GMACs", "GMACs as published"):
-        table.add_column(title, justify="right")
-    table.add_column("")
+    for title in ("parameters", "GMACs", "as published"):
+        add_numbers(table, title)
+    add_names(table, "")
     for row in rows:
         table.add_row(
             row["name"],
@@ -51,19 +52,20 @@ def _print_models(rows: list[dict[str, Any]]) -> None:
             *(f"{row[key] / 1e9:.3f}" if row[key] else "-" for key in ("macs", "macs_published_convention")),
             row["summary"],
         )
-    Console().print(table)
+    show(table)
 
 
 def _print_header(file: Path, header: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=Text(file.name), show_header=False)
+    table.add_column(no_wrap=True)
+    add_names(table, "")
     for key, value in _flatten(header):
         # Text, not str: a header from outside must not be read as markup.
         table.add_row(Text(key), Text(value))
-    Console().print(table)
+    show(table)
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
