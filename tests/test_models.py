@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from training_material import TINY_MODEL
 
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import RestorationModel
@@ -36,13 +37,6 @@ PUBLISHED = {
 }
 SID_SKIPS = [(32, 256), (64, 128), (128, 64), (256, 32), (512, 16)]
 PIX2PIX_SKIPS = [(64, 128), (128, 64), (256, 32), (512, 16), (512, 8), (512, 4), (512, 2)]
-TINY = {
-    "sid-net": {"base_channels": 2, "latent": 8},
-    "sid-net-noskip": {"base_channels": 2, "latent": 8},
-    "sid-net-small": {"base_channels": 2, "latent": 8},
-    "sid-net-slim": {"base_channels": 2, "latent": 8},
-    "pix2pix": {"base_channels": 2},
-}
 
 
 def on_meta(name: str, **options: object) -> nn.Module:
@@ -51,7 +45,7 @@ def on_meta(name: str, **options: object) -> nn.Module:
 
 
 def tiny(name: str, **options: object) -> nn.Module:
-    return build_model(name, model_config(name, {"init": "kaiming", **TINY[name], **options})).eval()
+    return build_model(name, model_config(name, {"init": "kaiming", **TINY_MODEL[name], **options})).eval()
 
 
 # Those that the tests below know how to use; digits have tests of their own.
@@ -210,7 +204,7 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 
 @pytest.mark.parametrize("name", SINGLE)
 def test_a_seed_gives_one_set_of_weights(name: str) -> None:
-    config = model_config(name, TINY[name])
+    config = model_config(name, TINY_MODEL[name])
     one, same, other = (build_model(name, config, seed).state_dict() for seed in (7, 7, 8))
     assert all(torch.equal(one[key], same[key]) for key in one)
     assert not all(torch.equal(one[key], other[key]) for key in one)

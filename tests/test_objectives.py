@@ -92,7 +92,8 @@ SINGLE = [name for name, entry in MODELS.items() if entry.kind == "raw" and isin
 def test_every_pair_gives_finite_losses_and_gradients(name: str, objective: str) -> None:
     model = network(name, upscale=2, base="lowpass")
     with torch.no_grad():  # a base starts the head at zero, which keeps gradients from what lies before it
-        model.decoder.head[0].weight.add_(0.01)
+        for parameter in model.decoder.head.parameters():
+            parameter.add_(0.01)
     bound = build_objective(objective, OPTIONS.get(objective))
     if not bound.uses_posterior:
         model.register_module("encoder", None)

@@ -142,6 +142,14 @@ def test_saved_and_loaded_weights_predict_the_same(tree: Path, tmp_path: Path) -
     assert torch.equal(pictures[0], pictures[2])
 
 
+def test_a_dry_run_needs_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    *shown, about = lowlight("train", "--preset", "thesis/sid-net", "--dry-run").stdout.strip().splitlines()
+    assert tomllib.loads("\n".join(shown))["preset"] == "thesis/sid-net"
+    assert about.startswith("# ") and "SID" in about
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_dry_run_shows_the_resolved_preset(tree: Path, tmp_path: Path) -> None:
     arguments = ("--preset", "thesis/hybrid-0.5", "--photos", tree, "--learning-rate", 3e-4, *narrow("hybrid"))
     shown = tomllib.loads(lowlight("train", *arguments, "--dry-run", "-o", tmp_path / "run").stdout)

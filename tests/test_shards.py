@@ -108,7 +108,7 @@ def test_a_missing_ray_is_said_in_a_sentence(
     monkeypatch.setitem(sys.modules, "ray", found)
     words = ["enhance", str(tree), "-o", str(tmp_path / "out"), "--weights", str(tiny_weights), "--ray", "auto"]
     ended = CliRunner().invoke(app, words)
-    assert isinstance(ended.exception, UsageError) and "pip install 'lowlight[ray]'" in str(ended.exception)
+    assert isinstance(ended.exception, UsageError) and "pip install 'ray>=2.40'" in str(ended.exception)
     assert not (tmp_path / "out").exists()
 
 

@@ -55,7 +55,8 @@ def evaluate_command(
     Each dark frame is enhanced by its pair's ratio and compared with the bright picture. Weights of networks on
     digits are recognised, and scored beside the published numbers.
 
-    Exit code 1 says that some pairs could not be scored, or that the data or the weights cannot be used.
+    Exit code 1 says that some pairs could not be scored, or that the data or the weights cannot be used; 2 that
+    a path is not there or an option cannot be used so.
     """
     if (data is None) == (pictures is None):
         raise UsageError("Name either a MANIFEST of pairs or two folders with --pictures A B.")

@@ -13,7 +13,10 @@ def inspect(
         bool, typer.Option("--json", envvar="LOWLIGHT_JSON", help="Print a JSON list, one object per file.")
     ] = False,
 ) -> None:
-    """Print levels, colours and exposure of RAW FILEs, and whether and why not each can be enhanced."""
+    """Print levels, colours and exposure of RAW FILEs, and whether and why not each can be enhanced.
+
+    Exit code 1 says that some cannot.
+    """
     from lowlight.workflows.inspect import inspect_file
 
     rows = []

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from lowlight.cli.given import given_settings
-from lowlight.core.errors import ConfigError, UsageError
+from lowlight.core.errors import ConfigError, DataError, UsageError
 
 # One entry a flag that sets a key of the configuration; `train_command` names its parameters after them.
 KEYS = {
@@ -124,7 +124,11 @@ def train_command(
     run = load_config(config, overrides(flags, given_settings(context, settings, SETTINGS)), preset)
     if dry_run:
         typer.echo(to_toml(to_dict(run)))
-        typer.echo(f"# {summarise(run)}")
+        try:
+            about = str(summarise(run))
+        except DataError as error:  # whoever only wants to see a preset need not have its data
+            about = f"how much data there is cannot be said: {error}"
+        typer.echo(f"# {about}")
         return
     assert output is not None
     from lowlight.cli.train_progress import training_progress

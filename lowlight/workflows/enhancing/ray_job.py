@@ -248,7 +248,7 @@ class _Pool:
 
 
 def _import_ray() -> Any:
-    missing = "--ray needs the package ray; install it with pip install 'lowlight[ray]'"
+    missing = "--ray needs the package ray; install it with pip install 'ray>=2.40'"
     try:
         import ray  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
