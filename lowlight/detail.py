@@ -4,6 +4,10 @@ The plain picture differs from the restored one by its noise and by what the res
 larger than noise explains, the excess is content: a Wiener filter of the difference, from its power in a small window
 and the noise of the frame, takes the noise out and leaves the rest to be added. In deep shadow next to nothing is
 added, in a well exposed photo nearly all.
+
+What is coarse, a tint, and what is fine are judged apart, so that a tint that comes back does not bring noise along.
+Tints are means of many pixels, which show far less light than one pixel does: they are judged in linear light, where
+noise that was not clipped at black averages to nothing, in a large window first and then in a small one.
 """
 
 from collections.abc import Iterator
@@ -23,16 +27,21 @@ from lowlight.ops.color import decode, encode
 from lowlight.ops.demosaic import REACH_PX, demosaic
 from lowlight.ops.exposure import amplify
 from lowlight.ops.noise_level import BLOCK_PX, UNKNOWN, NoiseLevel, fit_noise, noise_points
-from lowlight.raw.develop import to_encoded
+from lowlight.raw.develop import to_encoded, to_linear
 
-WINDOW_BLOCKS = 5  # of 2x2 pixels of the sensor, in which the power of the difference is measured
-REACH = 4 * (WINDOW_BLOCKS // 2)  # rows and columns around a pixel that decide about it: of its coarse part's power
-# The difference counts from so many times the noise on. Less gives a higher PSNR and coloured blotches in dark asphalt.
+FINE_REACH = 2  # blocks of 2x2 pixels on each side, in whose window the power of what is fine is measured
+# The fine difference counts from so many times the noise's variance on.
 CERTAINTY = 4.0
-COARSE_NOISE = 1.0  # of a pixel's variance, in the window's mean: far more than white noise has, shadows are uneven
+# Windows of tints, in blocks on each side, and from how many times the variance of such a mean they count. Less gives a
+# higher PSNR and coloured blotches in dark asphalt.
+TINTS = ((4, 16.0), (2, 10.0))
+UNEVEN_READ = 0.3  # of the read noise's variance: by so much a mean may be off for the black level's sake
+REACH = 2 * max(
+    2 * FINE_REACH, sum(reach for reach, _ in TINTS)
+)  # rows and columns around a pixel that decide about it
 OUTLIER = 3.0  # standard deviations of noise by which a pixel may stand out from all around
 _NOTHING = 1e-12
-BAND_ROWS, LARGE_BAND_ROWS = 64, 1024  # of the picture, brought back at a time; on a device
+BAND_ROWS, LARGE_BAND_ROWS = 128, 1024  # of the picture, brought back at a time; on a device
 STRIP_ROWS, STRIPS = 4 * BLOCK_PX + 1, 12  # packed rows in which noise is measured
 WHITE = 65535
 
@@ -53,12 +62,24 @@ def measure_noise(burst: Burst) -> NoiseLevel:
     return fit_noise(torch.cat([light for light, _ in points]), torch.cat([each for _, each in points]))
 
 
-def encoded_variance(noise: NoiseLevel, ratio: float, gains: PerColour) -> Tensor:
-    """Variance of the noise of encoded values R, G and B, `[3, 65536]` by the value."""
-    slope = _slope()
+class PlainNoise(NamedTuple):
+    """Variance of the plain picture's noise, R, G and B.
+
+    `encoded [3, 65536]` is that of encoded values, by the value; that of light is `shot * light + read`, `[3, 1, 1]`.
+    """
+
+    encoded: Tensor
+    shot: Tensor
+    read: Tensor
+
+
+def plain_noise(noise: NoiseLevel, ratio: float, gains: PerColour, device: torch.device | None = None) -> PlainNoise:
+    """Carry the noise of a frame to its amplified, balanced and encoded picture."""
     light = decode(torch.arange(WHITE + 1, dtype=torch.float64) / WHITE)
     gain = ratio * torch.tensor(gains, dtype=torch.float64)[:3, None]
-    return ((gain * noise.shot * light + gain.square() * noise.read) * slope.square()).float()
+    shot, read = gain * noise.shot, gain.square() * noise.read
+    encoded = (shot * light + read) * _slope().square()
+    return PlainNoise(*(each.float().to(device) for each in (encoded, shot[..., None], read[..., None])))
 
 
 @cache
@@ -70,25 +91,43 @@ def _slope() -> Tensor:
     return ends / WHITE / (light[2:] - light[:-2])
 
 
-def recovered(restored: Tensor, plain: Tensor, variances: Tensor) -> Tensor:
+def recovered(restored: Tensor, plain: Tensor, shown: Tensor, seen: Tensor, noise: PlainNoise) -> Tensor:
     """`restored [3, h, w]` with what `plain` shows beyond noise; encoded, in [0, 1]; `plain` is lost.
 
-    `variances [3, 65536]` are the noise's by the restored value, see `encoded_variance`. What is coarse, the mean of
-    the difference in the window, and what is fine, the rest of it, are judged apart, so that a tint that comes back
-    does not bring noise along. Each 2x2 block has its own shares.
+    `shown` and `seen` are the linear light of both as means of 2x2 blocks, `[3, ceil(h/2), ceil(w/2)]`; that of `plain`
+    is not clipped at black. Each block has its own share of what is fine.
     """
-    difference = plain.sub_(restored)
-    coarse = _window_means(_block_means(difference))
-    for part, tint in _in_blocks(difference, coarse):
-        part.sub_(tint)  # what is fine is left
-    levels = (_block_means(restored) * WHITE).long().clamp_(0, WHITE)
-    noise = torch.stack([values[level] for values, level in zip(variances, levels, strict=True)]).mul_(CERTAINTY)
-    share_of_fine = 1 - noise / _window_means(_block_means(difference, squared=True)).clamp_(min=_NOTHING)
-    share_of_coarse = 1 - noise.mul_(COARSE_NOISE) / coarse.square().clamp_(min=_NOTHING)
-    shares = torch.cat((share_of_fine.clamp_(0, 1), coarse.mul_(share_of_coarse.clamp_(0, 1))))
-    for part, (share, tint) in _in_blocks(difference, shares.view(2, *coarse.shape)):
-        part.mul_(share).add_(tint)
-    return difference.add_(restored)
+    before = encode(shown)
+    tint = encode((shown + _missing(shown, seen, noise)).clamp_(0, 1)).sub_(before)
+    levels = before.mul_(WHITE).long().clamp_(0, WHITE)
+    fine = plain.sub_(restored)
+    coarse = _window_means(_block_means(fine), FINE_REACH)
+    for part, mean in _in_blocks(fine, coarse):
+        part.sub_(mean)
+    power = _window_means(_block_means(fine, squared=True), FINE_REACH).clamp_(min=_NOTHING)
+    variance = torch.stack([values[level] for values, level in zip(noise.encoded, levels, strict=True)])
+    share = (1 - variance.mul_(CERTAINTY).div_(power)).clamp_(0, 1)
+    for part, (of_fine, added) in _in_blocks(fine, torch.stack((share, tint))):
+        part.mul_(of_fine).add_(added)
+    return fine.add_(restored)
+
+
+def _missing(shown: Tensor, seen: Tensor, noise: PlainNoise) -> Tensor:
+    """The light of tints that is missing in each block, `[3, h, w]`.
+
+    All three colours come back by one share, which the most certain of them decides: by one alone the tint would be
+    another.
+    """
+    left, found = seen - shown, torch.zeros_like(shown)
+    light = torch.maximum(_window_means(seen, TINTS[-1][0]), shown)
+    for reach, certainty in TINTS:
+        mean = _window_means(left, reach)
+        variance = (noise.shot * light + noise.read) * (certainty / (2 * reach + 1) ** 2) + UNEVEN_READ * noise.read
+        times = (mean.square() / variance.clamp_(min=_NOTHING)).amax(0)
+        mean *= (1 - 1 / times.clamp_(min=1)).clamp_(0, 1)
+        found += mean
+        left -= mean
+    return found
 
 
 def _in_blocks(planes: Tensor, blocks: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -109,16 +148,23 @@ def _block_means(planes: Tensor, *, squared: bool = False) -> Tensor:
     return total.div_(4)
 
 
-def _window_means(blocks: Tensor) -> Tensor:
-    """Means of the blocks around each, of what there is of them; one axis after the other."""
+def _window_means(blocks: Tensor, reach: int) -> Tensor:
+    """Means of each block and so many on each side, of what there is of them; one axis after the other."""
     for axis in (1, 2):
-        length = blocks.shape[axis]
-        near = [(shift, max(length - shift, 0)) for shift in range(1, WINDOW_BLOCKS // 2 + 1)]
-        total, count = blocks.clone(), blocks.new_ones(length)
-        for shift, rest in near:
-            for target, source in ((shift, 0), (0, shift)):
-                total.narrow(axis, min(target, length), rest).add_(blocks.narrow(axis, min(source, length), rest))
-                count.narrow(0, min(target, length), rest).add_(1)
+        length, width = blocks.shape[axis], 2 * reach + 1
+        border = [0, 0, 0, 0]
+        border[4 - 2 * axis : 6 - 2 * axis] = reach, reach
+        # Sums of 1, 2, 4 ... in a row, of which the window's is made: fewer additions than it has blocks.
+        sums, total, first = F.pad(blocks, border), blocks.new_zeros(blocks.shape), 0
+        for power in range(width.bit_length()):
+            if width >> power & 1:
+                total += sums.narrow(axis, first, length)
+                first += 1 << power
+            rest = sums.shape[axis] - (1 << power)
+            if width >> power > 1:
+                sums = sums.narrow(axis, 0, rest) + sums.narrow(axis, 1 << power, rest)
+        place = torch.arange(length, device=blocks.device)
+        count = (place.clamp(max=reach) + (length - 1 - place).clamp(max=reach) + 1).to(blocks)
         blocks = total.div_(count[:, None] if axis == 1 else count)
     return blocks
 
@@ -142,17 +188,20 @@ def add_detail(encoded: Pixels, burst: Burst, ratio: float, rows: range, cols: r
     `rows` and `cols` say which of the scene's full-size picture, from its red origin, it shows.
     """
     noise = measure_noise(burst)
-    variances = encoded_variance(noise, ratio, burst.reference.wb_gains)
+    carried = plain_noise(noise, ratio, burst.reference.wb_gains)
 
     def bring_back(strip: _Strip) -> None:
         span, above, below = strip
         for top in range(span.start, span.stop, BAND_ROWS):
             stop = min(top + BAND_ROWS, span.stop)
             after = encoded[stop : stop + REACH] if stop < span.stop else below
-            now = np.concatenate((above, encoded[top:stop], after)).transpose(2, 0, 1).astype(np.float32, order="C")
+            now = np.concatenate((above, encoded[top:stop], after)).transpose(2, 0, 1).copy()
             first, last = top - len(above), stop + len(after)
-            plain = torch.from_numpy(plain_picture(burst, ratio, noise, rows[first:last], cols))
-            better = recovered(torch.from_numpy(now).div_(WHITE), plain, variances)[:, top - first : stop - first]
+            shown = _block_means(torch.from_numpy(to_linear(now)))
+            light = plain_light(burst, ratio, noise, rows[first:last])[..., cols.start : cols.stop]
+            plain = torch.from_numpy(to_encoded(light.numpy()).astype(np.float32)).div_(WHITE)
+            restored = torch.from_numpy(now.astype(np.float32)).div_(WHITE)
+            better = recovered(restored, plain, shown, _block_means(light), carried)[:, top - first : stop - first]
             above = encoded[max(stop - REACH, 0) : stop].copy()
             for colour, values in enumerate(better.mul_(WHITE).add_(0.5).clamp_(0, WHITE).numpy()):
                 encoded[top:stop, :, colour] = values.astype(np.uint16)
@@ -176,23 +225,17 @@ def _strip(encoded: Pixels, rows: range) -> _Strip:
 def detailed(encoded: Tensor, burst: Burst, ratio: float, rows: range, cols: range) -> Tensor:
     """What `add_detail` does, for an int32 picture `[h, w, 3]` on a device, with a few large steps; a new one."""
     noise = measure_noise(burst)
-    variances = encoded_variance(noise, ratio, burst.reference.wb_gains).to(encoded.device)
+    carried = plain_noise(noise, ratio, burst.reference.wb_gains, encoded.device)
     bands = []
     for top in range(0, len(rows), LARGE_BAND_ROWS):
         first, stop = max(top - REACH, 0), min(top + LARGE_BAND_ROWS, len(rows))
         last = min(stop + REACH, len(rows))
-        seen, inside = _demosaiced(burst, ratio, noise, rows[first:last])
-        plain = encode(seen[:, inside, cols.start : cols.stop]).to(encoded.device)
+        light = plain_light(burst, ratio, noise, rows[first:last])[..., cols.start : cols.stop].to(encoded.device)
         now = encoded[first:last].permute(2, 0, 1) / WHITE
-        better = recovered(now, plain, variances)[:, top - first : stop - first]
+        shown, seen = _block_means(decode(now)), _block_means(light)
+        better = recovered(now, encode(light.clamp_(0, 1)), shown, seen, carried)[:, top - first : stop - first]
         bands.append(better.mul_(WHITE).add_(0.5).to(torch.int32).clamp_(0, WHITE).permute(1, 2, 0))
     return torch.cat(bands)
-
-
-def plain_picture(burst: Burst, ratio: float, noise: NoiseLevel, rows: range, cols: range) -> npt.NDArray[np.float32]:
-    """A window of the scene amplified, balanced, demosaiced and encoded, `[3, h, w]`; camera colour."""
-    seen, inside = _demosaiced(burst, ratio, noise, rows)
-    return to_encoded(seen[:, inside, cols.start : cols.stop].numpy()).astype(np.float32) / np.float32(WHITE)
 
 
 def without_outliers(planes: Tensor, noise: NoiseLevel) -> Tensor:
@@ -212,11 +255,15 @@ def without_outliers(planes: Tensor, noise: NoiseLevel) -> Tensor:
     return torch.minimum(torch.maximum(planes, lowest), highest)
 
 
-def _demosaiced(burst: Burst, ratio: float, noise: NoiseLevel, rows: range) -> tuple[Tensor, slice]:
-    """Linear rows around those that are wanted, `[3, n, w]`, and which of them these are."""
+def plain_light(burst: Burst, ratio: float, noise: NoiseLevel, rows: range) -> Tensor:
+    """Rows of the scene amplified, balanced and demosaiced, `[3, n, w]`, linear camera colour from the red origin.
+
+    Values end at white, but noise may take them below black.
+    """
     margin = REACH_PX + 1  # a row more, whose neighbours decide about it
     low = max(rows.start // 2 - margin, 0)
     high = min(-(-rows.stop // 2) + margin, burst.size[0])
-    packed = without_outliers(burst.average(low, high), noise)
+    packed = without_outliers(burst.average(low, high, clip=False), noise)
     gains = torch.tensor(burst.reference.wb_gains, device=packed.device)
-    return demosaic(amplify(packed, ratio, gains, "wb")), slice(rows.start - 2 * low, rows.stop - 2 * low)
+    light = demosaic(amplify(packed, ratio, gains, "wb"), clip=False)
+    return light[:, rows.start - 2 * low : rows.stop - 2 * low].clamp_(max=1)

@@ -17,8 +17,8 @@ _SITES = tuple(_PLANES)  # in the order of the channels of a colour, below
 _PARITIES = (((0, 1), (2, 3)), ((0, 3), (1, 2)))
 
 
-def demosaic(planes: Tensor) -> Tensor:
-    """Packed planes R, G1, B, G2 `[4, h, w]` (red origin) to linear RGB `[3, 2h, 2w]`; values in [0, 1].
+def demosaic(planes: Tensor, *, clip: bool = True) -> Tensor:
+    """Packed planes R, G1, B, G2 `[4, h, w]` (red origin) to linear RGB `[3, 2h, 2w]`; in [0, 1] or left unclipped.
 
     Missing colours are interpolated linearly and corrected by what the colour that is there does at this place; a site
     keeps what it measured. The border is mirrored. Source: H. Malvar, L. He and R. Cutler, High-quality linear
@@ -26,7 +26,9 @@ def demosaic(planes: Tensor) -> Tensor:
     """
     _, height, width = planes.shape
     # The filters reach one block far, so that all of them are one convolution of blocks.
-    values = F.conv2d(_mirrored(planes)[None], _WEIGHTS.to(planes))[0].clamp_(0, 1)
+    values = F.conv2d(_mirrored(planes)[None], _WEIGHTS.to(planes))[0]
+    if clip:
+        values.clamp_(0, 1)
     rgb = planes.new_empty(3, 2 * height, 2 * width)
     for channel, plane in enumerate(values):
         row, col = _SITES[channel % 4]
