@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from test_restorer import frame_of
 
 from lowlight.core.photo import BGGR, GBRG, GRBG, RGGB, CfaPattern, PerColour, RawFrame
 from lowlight.raw.bayer import (
@@ -151,3 +152,13 @@ def test_tensors_and_frames_are_packed_alike(clip: bool) -> None:
     batch = normalise(split.repeat(2, 1, 1, 1), *(torch.stack((v, v + 1)) for v in levels), clip=clip)
     assert torch.equal(batch[0], one)
     torch.testing.assert_close(batch[1], normalise(split - 1, *levels, clip=clip), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.parametrize("size", [(7, 8), (6, 9), (7, 9)])
+def test_in_blocks_a_cut_block_holds_its_colours(name: str, size: tuple[int, int]) -> None:
+    pattern = PATTERNS[name]
+    mosaic = np.tile(np.array(pattern, np.uint16) + 1, (5, 5))[: size[0], : size[1]]
+    planes = pack(in_blocks(frame_of(mosaic, pattern))) * 65535
+    for colour in range(4):
+        assert planes[colour].round().unique().tolist() == [colour + 1]

@@ -30,7 +30,7 @@ from lowlight.device_restorer import DeviceRestorer
 from lowlight.models import model_config
 from lowlight.ops.color import decode, encode
 from lowlight.ops.demosaic import demosaic
-from lowlight.ops.noise_level import NoiseLevel
+from lowlight.ops.noise_level import NoiseLevel, fit_noise
 from lowlight.restorer import Restorer, RestorerOptions
 
 LEVELS = {"black": (512.0,) * 4, "white": (16383.0,) * 4, "wb": (2.0, 1.0, 1.5, 1.0), "wb_source": "camera"}
@@ -262,3 +262,42 @@ def test_demosaicing_keeps_sites_and_is_exact_for_planes_of_light() -> None:
     for colour, plane, row, col in ((0, 0, 0, 0), (1, 1, 0, 1), (1, 3, 1, 0), (2, 2, 1, 1)):
         assert torch.equal(rgb[colour, row::2, col::2], planes[plane])
     assert demosaic(torch.full((4, 1, 1), 0.5)).eq(0.5).all()
+
+
+def test_demosaicing_tells_the_colours_apart() -> None:
+    ys, xs = torch.meshgrid(torch.arange(12.0), torch.arange(20.0), indexing="ij")
+    light = 0.3 + 0.01 * ys + 0.015 * xs
+    wanted = torch.stack((light + 0.1, light, light - 0.15))
+    sites = ((0, 0, 0), (1, 0, 1), (2, 1, 1), (1, 1, 0))  # colour, row and column of R, G1, B, G2
+    rgb = demosaic(torch.stack([wanted[colour, row::2, col::2] for colour, row, col in sites]))
+    torch.testing.assert_close(rgb[:, 2:-2, 2:-2], wanted[:, 2:-2, 2:-2], rtol=0, atol=1e-5)
+
+
+def test_demosaicing_beside_edges_stays_in_range() -> None:
+    planes = torch.zeros(4, 6, 8)
+    planes[:, :, 4:] = 1
+    rgb = demosaic(planes)
+    assert rgb.min() == 0 and rgb.max() == 1
+
+
+def test_noise_below_black_counts() -> None:
+    noise, light = NoiseLevel(4e-5, 4e-8), 2e-5
+    found = measure_noise(Burst.single(noisy_frame(900, 1200, noise, light)))
+    assert found.shot * light + found.read == pytest.approx(noise.shot * light + noise.read, rel=0.15)
+
+
+def test_what_clips_does_not_make_noise_look_small() -> None:
+    light = torch.linspace(0.001, 0.5, 2400)
+    variance = 4e-5 * light + 9e-9
+    clipped = torch.ones(800)
+    found = fit_noise(torch.cat((light, clipped)), torch.cat((variance, 0 * clipped)))
+    alone = fit_noise(light, variance)
+    assert found.shot == pytest.approx(alone.shot) and found.read == pytest.approx(alone.read)
+
+
+def test_content_in_some_lights_is_no_noise() -> None:
+    light = torch.linspace(0.001, 0.5, 2400)
+    variance = 4e-5 * light + 9e-9
+    textured = (light > 0.2) & (light < 0.3)
+    found = fit_noise(light, torch.where(textured, 3 * variance, variance))
+    assert found.shot < 1.5 * 4e-5

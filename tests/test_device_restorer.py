@@ -8,15 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from test_restorer import Copy
-from torch import nn
+from test_restorer import Copy, fp32, frame_of, random_mosaic
+from torch import Tensor, nn
 
 from lowlight import device_restorer, resident
 from lowlight.burst import Burst, align
 from lowlight.checkpoint import load_weights
 from lowlight.core.errors import OutputError, UsageError
 from lowlight.core.photo import BGGR, GBRG, GRBG, RGGB, CfaPattern, RawFrame
-from lowlight.core.restoration import LatentShape, Restoration
+from lowlight.core.restoration import LatentShape, Noise, Restoration
 from lowlight.data.pictures import read_picture
 from lowlight.device_restorer import DeviceRestorer, batch_that_fits, open_restorer
 from lowlight.models import build_model, model_config
@@ -270,3 +270,16 @@ def test_cuda_gives_the_pictures_of_the_cpu(tiny_weights: Path, precision: str) 
         assert -10 * np.log10(np.mean(difference**2)) >= 50
     assert len(restorer.device_seconds) == 3 and min(restorer.device_seconds) > 0
     assert resident.upload(Burst.single(frame), torch.device("cuda")).average(0, 4).device.type == "cuda"
+
+
+class FirstIsNaN(Copy):
+    def restore(self, frames: Tensor, base: Tensor | None = None, noise: Noise | None = None) -> Restoration:
+        image = super().restore(frames, base, noise).image
+        return Restoration(image * float("nan") if len(self.calls) == 1 else image)
+
+
+def test_one_batch_that_is_not_finite_is_enough() -> None:
+    network = FirstIsNaN()
+    with pytest.raises(OutputError, match="not finite"):
+        DeviceRestorer(network, fp32(batch=1), "cpu").photo(frame_of(random_mosaic(900, 900)), 1.0)
+    assert len(network.calls) > 1

@@ -12,13 +12,14 @@ import torch
 from burst_material import RATIO, finer, frame, light, named, psnr, write
 from torch import Tensor, nn
 
-from lowlight.burst import AlignedFrame, Burst, align
+from lowlight.burst import AlignedFrame, Burst, align, same_scene
 from lowlight.checkpoint import BURST_WEIGHTS, find_weights, load_weights
 from lowlight.core.errors import UsageError
 from lowlight.core.photo import BGGR, RawFrame
 from lowlight.core.restoration import ModelTraits, Noise, Restoration
 from lowlight.data.pictures import read_picture
 from lowlight.ops.exposure import amplify, choose_ratio
+from lowlight.ops.registration import Registration
 from lowlight.ops.tiling import GridRule, TileGrid
 from lowlight.raw.bayer import pack
 from lowlight.raw.read import read_raw
@@ -345,3 +346,20 @@ def real_burst(shared_data: Path) -> tuple[list[RawFrame], RawFrame]:
     sixteenths = np.load(folder / "static_a_mean_of_64.npz")["mean_x16"]
     black, white = (tuple(16 * level for level in levels) for levels in (frames[0].black, frames[0].white))
     return frames, replace(frames[0], mosaic=np.round(sixteenths).astype(np.uint16), black=black, white=white)
+
+
+def test_a_smaller_aperture_is_believed() -> None:
+    burst = align([frame(light(*SIZE), 0, aperture=2.8), frame(light(*SIZE) / 2, 1, aperture=4.0)])
+    assert burst.frames[1].gain == pytest.approx((4 / 2.8) ** 2) and "do not fit" not in burst.notes[0]
+
+
+def test_longer_exposures_are_trusted() -> None:
+    burst = align([frame(light(*SIZE), 0), frame(4 * light(*SIZE), 1, exposure_s=4.0)])
+    assert burst.frames[1].trust.mean() > 0.97
+
+
+@pytest.mark.parametrize(
+    ("confidence", "correlation", "same"), [(20.0, 0.6, True), (20.0, 0.3, False), (5.0, 0.95, True), (5.0, 0.8, False)]
+)
+def test_one_scene_is_told_by_both_numbers(confidence: float, correlation: float, same: bool) -> None:
+    assert same_scene(Registration((0.0, 0.0), confidence, correlation)) == same

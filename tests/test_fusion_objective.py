@@ -1,6 +1,7 @@
 """The fusion objective: warm-up, balancing, and the bound of networks with many latents, one or none."""
 
 import math
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -201,3 +202,11 @@ def test_three_raw_frames_are_better_than_one_after_a_short_run() -> None:
         optimiser.step()
     one, three = (psnr(model, members) for members in (1, 3))
     assert one > 16 and three > one + 0.3
+
+
+def test_beta_weighs_the_divergences() -> None:
+    model, given = network().eval(), batch()
+    loss = fusion(model, given, 1.0, generator(5), replace(PLAIN, beta=0.25))
+    assert loss.parts["beta"].item() == 0.25
+    expected = loss.parts["reconstruction"] + 0.25 * loss.parts["kl"]
+    assert loss.total.item() == pytest.approx(expected.item(), rel=1e-5)

@@ -95,3 +95,10 @@ def test_what_bands_cannot_have_is_refused() -> None:
             LapCvaeObjectiveConfig(fisher=wrong)
     with pytest.raises(ConfigError, match="leave out one"):
         LapCvaeObjectiveConfig(fisher=WHOLE, weights=(2.0,))
+
+
+def test_the_warm_up_starts_anew_where_the_shares_say() -> None:
+    model = faces_model()
+    slow = LapCvaeObjectiveConfig(fisher=FisherConfig(warmup=1.0), shares=(0.5, 0.25, 0.25))
+    start = lapcvae(model, batch_for(model), 0.5, generator(1), slow)  # the first step of the second level
+    assert start.parts["level"] == 2 and torch.allclose(start.total, 0.5 * start.parts["D"])

@@ -15,7 +15,7 @@ from lowlight.data.noise import BLACK_DN, WHITE_DN, Sensor, draw_sensor, expose
 from lowlight.data.photos import open_photos
 from lowlight.data.synthetic import SyntheticConfig, light_of
 from lowlight.ops.color import apply_matrix
-from lowlight.ops.exposure import choose_ratio
+from lowlight.ops.exposure import choose_ratio, ratio_for
 from lowlight.raw.bayer import normalise, pack_mosaic, plane_offsets
 
 PHOTOS, RATIOS = 20, (30.0, 100.0, 300.0)
@@ -59,3 +59,8 @@ def test_noise_does_not_move_the_ratio_and_light_does(shared_data: Path) -> None
     assert np.quantile(moved, 0.95) <= 0.6
     assert len(raised) >= 20
     assert np.median(raised) == pytest.approx(1, abs=0.1)
+
+
+def test_the_ratio_is_metered_between_the_quantiles() -> None:
+    means = torch.arange(101.0) / 1000
+    assert ratio_for(means) == pytest.approx(0.16 / means[60:96].mean().item(), rel=1e-6)

@@ -202,7 +202,10 @@ def test_hybrid_weighs_the_bound_by_alpha_and_the_prior_by_the_rest() -> None:
     assert torch.allclose(mixed.total, alpha * bound + (1 - alpha) * parts["prior_reconstruction"])
 
 
-@pytest.mark.parametrize(("name", "options"), [("cvae", {"samples": 2}), ("hybrid", {"alpha": 0.3}), ("l1", {})])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("cvae", {"samples": 2}), ("hybrid", {"alpha": 0.3}), ("l1", {}), ("beta", {"samples": 2})],
+)
 def test_shares_of_a_batch_add_up_to_the_whole(name: str, options: dict[str, object]) -> None:
     model = network("sid-net").eval()
     with torch.no_grad():

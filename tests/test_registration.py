@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -226,3 +227,20 @@ def test_frames_of_a_real_burst_lie_where_they_were_cut(shared_data: Path) -> No
     assert weights[26:36, 39:51].max() < 0.1
     weights[24:38, 36:54] = 1
     assert weights.mean() > 0.99
+
+
+def test_shifts_of_large_frames_are_in_packed_pixels() -> None:
+    frames = [smooth(1030, 1030, shift) for shift in ((0.0, 0.0), (6.0, -9.0))]
+    assert register(*frames).shift == pytest.approx((6, -9), abs=0.05)
+
+
+def test_noise_that_is_not_white_is_trusted_too() -> None:
+    light = smooth(160, 200)
+    first, second = (light + 0.15 * F.avg_pool2d(noise((4, 160, 200), seed)[None], 3, 1, 1)[0] for seed in (0, 1))
+    assert agreement(first.clamp(0, 1), second.clamp(0, 1)).mean() > 0.94
+
+
+def test_light_that_changes_by_a_few_percent_across_the_frame_is_trusted() -> None:
+    light, flicker = smooth(160, 200), torch.linspace(0.97, 1.03, 200)
+    first, second = (plane + 0.002 * noise((4, 160, 200), seed) for seed, plane in enumerate((light, light * flicker)))
+    assert agreement(first, second).mean() > 0.98

@@ -17,12 +17,15 @@ from lowlight.core.errors import OutputError, UsageError
 from lowlight.core.photo import BGGR, GBRG, GRBG, RGGB, CfaPattern, RawFrame
 from lowlight.core.restoration import Condition, Gaussian, ModelTraits, Restoration
 from lowlight.models import build_model, model_config
+from lowlight.ops.blending import tile_weights
 from lowlight.ops.dark_srgb import dark_srgb
+from lowlight.ops.exposure import upsample_window
 from lowlight.ops.resize import mean_of_blocks
-from lowlight.ops.tiling import GridRule, sparse
+from lowlight.ops.tiling import GridRule, TileGrid, dense, sparse
 from lowlight.raw.bayer import pack
 from lowlight.raw.read import read_raw
 from lowlight.restorer import Restorer, RestorerOptions
+from lowlight.tile_source import TileSource
 from lowlight.workflows.enhancing.contact_sheet import cut_mosaic
 from lowlight.workflows.evaluating.baselines import amplified
 
@@ -434,3 +437,44 @@ def test_a_pyramid_can_stop_at_a_coarser_level() -> None:
 def test_levels_need_a_pyramid(tiny: nn.Module) -> None:
     with pytest.raises(UsageError, match="no levels; leave out --levels"):
         Restorer(tiny, fp32(levels=2), "cpu")
+
+
+@pytest.mark.parametrize("wb", [(0.8, 1.0, 1.6, 1.0), (2.0, 1.0, 0.5, 1.0)])
+def test_the_linear_picture_names_the_gains_that_are_in_it(wb: tuple[float, ...]) -> None:
+    frame = frame_of(random_mosaic(16, 20), wb=wb, camera_to_srgb=MATRIX)
+    linear = Restorer(Copy(input_colour="wb"), fp32(), "cpu").photo(frame, 1.0, keep_linear=True).linear
+    assert linear is not None and linear.wb == frame.wb_gains[:3] and min(linear.wb) == 1
+    np.testing.assert_array_equal(linear.to_srgb, MATRIX)
+
+
+def test_finished_srgb_is_linear_srgb_without_gains() -> None:
+    network = Copy()
+    network.traits = replace(network.traits, output_colour="srgb")
+    frame = frame_of(random_mosaic(16, 20), wb=(2.0, 1.0, 1.5, 1.0), camera_to_srgb=MATRIX)
+    linear = Restorer(network, fp32(), "cpu").photo(frame, 1.0, keep_linear=True).linear
+    assert linear is not None and linear.wb == (1.0, 1.0, 1.0)
+    np.testing.assert_array_equal(linear.to_srgb, np.eye(3))
+
+
+def test_further_views_take_the_sparse_grid() -> None:
+    network, size = Copy(), (330, 450)
+    Restorer(network, fp32(ensemble=2), "cpu").photo(frame_of(random_mosaic(660, 900)), 1.0)
+    thick, thin = (TileGrid.cover(*size, 256, rule).count for rule in (dense(), sparse()))
+    assert thick > thin
+    # The second view begins on the other corner, so that it is packed one row and column larger.
+    assert sum(network.calls) == thick + TileGrid.cover(size[0] + 1, size[1] + 1, 256, sparse()).count
+
+
+def test_the_halo_is_counted_in_packed_pixels() -> None:
+    restorer = Restorer(Copy(halo=8), fp32(), "cpu")
+    np.testing.assert_array_equal(restorer._blender((0,), (0,), 512).weights, tile_weights(512, "idw", 2.0, 16))
+
+
+def test_the_base_of_a_tile_is_cut_from_that_of_the_frame() -> None:
+    grid = TileGrid.cover(100, 130, 64, GridRule(stride=27))
+    traits = ModelTraits(tile=64, upscale=2, base="lowpass", output_colour="camera")
+    source = TileSource(frame_of(random_mosaic(200, 260)), 1.0, grid, traits, 1.0)
+    places = [(row, col) for row in grid.rows for col in grid.cols]
+    for (row, col), tile in zip(places, source.tiles(), strict=True):
+        wanted = upsample_window(source.coarse, row, col, 64, 2, 16)
+        torch.testing.assert_close(tile.base, wanted, rtol=0, atol=1e-6)

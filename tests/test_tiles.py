@@ -241,3 +241,23 @@ def test_disagreeing_tiles_meet_in_a_bounded_step(rule: GridRule, merge: Merge, 
     assert whole.min() == 0 and whole.max() > 0.7
     step = max(float(np.abs(np.diff(whole, axis=axis)).max()) for axis in (0, 1))
     assert step < bound
+
+
+def test_a_merge_that_was_given_up_leaves_nothing_behind() -> None:
+    grid = TileGrid.cover(20, 30, 8, GridRule(stride=5))
+    blender = BandBlender(grid.rows, grid.cols, 30, 1, tile_weights(8))
+    given_up = blender.merge(tiles_of(np.ones((1, 20, 30), np.float32), grid))
+    next(given_up)
+    given_up.close()
+    picture = np.random.default_rng(0).random((1, 20, 30), dtype=np.float32)
+    whole = np.concatenate([band.copy() for _, band in blender.merge(tiles_of(picture, grid))], axis=1)
+    np.testing.assert_allclose(whole, picture, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("merge", ["idw", "feather"])
+def test_a_halo_fades_the_border_and_leaves_the_rest(merge: Merge) -> None:
+    plain, faded = tile_weights(16, merge), tile_weights(16, merge, halo_px=4)
+    np.testing.assert_allclose(faded[4:-4, 4:-4], plain[4:-4, 4:-4], rtol=1e-6)
+    shares = [(0.5 / 4) ** 2, (1.5 / 4) ** 2, (2.5 / 4) ** 2, (3.5 / 4) ** 2]
+    np.testing.assert_allclose((faded / plain)[:4, 8], shares, rtol=1e-5)
+    np.testing.assert_allclose((faded / plain)[8, :4], shares, rtol=1e-5)

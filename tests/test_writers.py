@@ -29,6 +29,7 @@ from lowlight.core.photo import LinearImage, Metadata, Picture
 from lowlight.data.pictures import read_picture
 from lowlight.writers import WRITERS, WriterOptions, is_leftover, replacing, write_picture, writer_for
 from lowlight.writers.depth import to_uint8
+from lowlight.writers.jxl import _distance
 
 ENCODED = [(suffix, bits) for suffix, writer in WRITERS.items() if not writer.needs_linear for bits in writer.bits]
 SIZES = [(1, 1), (7, 5), (33, 130)]
@@ -361,3 +362,8 @@ def test_tiffs_for_every_program(tmp_path: Path, compression: str, tag: int) -> 
     np.testing.assert_array_equal(read_picture(tmp_path / "a.tif"), picture.pixels)
     with pytest.raises(UsageError, match="no compression"):
         WriterOptions(compression="lzw")
+
+
+def test_distances_of_jpeg_xl_are_those_of_libjxl() -> None:
+    for quality, distance in ((100, 0.1), (90, 1.0), (60, 3.7), (30, 6.4), (10, 12.4), (1, 15.0)):
+        assert _distance(quality) == pytest.approx(distance)

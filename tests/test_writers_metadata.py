@@ -280,3 +280,10 @@ def test_tiff_directories_are_in_order_and_even(tmp_path: Path) -> None:
     for tag, _, _, value in rows:
         if tag in (IFD.Exif, IFD.GPSInfo):
             assert value % 2 == 0 and value < offset
+
+
+def test_a_fraction_of_a_second_has_three_digits() -> None:
+    exif = Image.Exif()
+    told = Metadata(taken_at="2026:11:20 22:00:00", subsec_s=0.005)
+    exif.load(exif_blob(Picture(np.zeros((1, 1, 3), np.uint16), told), prefix=True))
+    assert exif.get_ifd(IFD.Exif)[Base.SubsecTimeOriginal] == "005"

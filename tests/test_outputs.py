@@ -1,0 +1,57 @@
+"""Crops, black pictures, and files that must be left alone."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_enhance import write_dng
+from test_restorer import frame_of, random_mosaic
+
+from lowlight.core.errors import OutputError, UsageError
+from lowlight.workflows.enhancing.outputs import all_exist, remove_leftovers
+from lowlight.workflows.enhancing.photo_steps import crop_window, refuse_black
+
+
+def test_a_crop_that_lies_partly_outside_is_refused() -> None:
+    whole = frame_of(random_mosaic(20, 30))
+    assert crop_window(whole, (10, 5, 20, 15)) == (10, 5, 20, 15)
+    for crop in ((10, 5, 21, 15), (10, 5, 20, 16), (29, 0, 2, 2)):
+        with pytest.raises(UsageError, match="30x20"):
+            crop_window(whole, crop)
+
+
+def test_below_one_step_of_8_bits_a_picture_is_black() -> None:
+    refuse_black(np.full((2, 2, 3), 257, np.uint16), "a.dng")
+    with pytest.raises(OutputError, match="black"):
+        refuse_black(np.full((2, 2, 3), 256, np.uint16), "a.dng")
+
+
+def test_no_photo_is_replaced_whatever_the_case_of_its_suffix(tmp_path: Path) -> None:
+    photo, other = write_dng(tmp_path / "a.dng"), write_dng(tmp_path / "out" / "B.DNG")
+    with pytest.raises(OutputError, match="left alone"):
+        all_exist([other], [photo], overwrite=True)
+
+
+def test_what_another_users_process_writes_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(process: int, signal: int) -> None:
+        raise PermissionError
+
+    part = tmp_path / ".a.png.4711-0123abcd.part"
+    part.touch()
+    monkeypatch.setattr(os, "kill", refused)
+    remove_leftovers([tmp_path / "a.png"])
+    assert part.exists()
+
+
+def test_leftovers_of_a_longer_name_are_left_alone(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    part = tmp_path / f".a.png.{gone.pid}-0123abcd.part"
+    part.touch()
+    remove_leftovers([tmp_path / "a.png.png"])
+    assert part.exists()
+    remove_leftovers([tmp_path / "a.png"])
+    assert not part.exists()
