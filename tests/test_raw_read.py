@@ -22,6 +22,7 @@ from lowlight.raw.dng_levels import dng_black
 from lowlight.raw.exif import metadata_from_tags, read_metadata
 from lowlight.raw.levels import check_black, check_greens, find_pedestal, is_stretched_8_bit
 from lowlight.raw.read import LEVEL_PRESETS, bayer_pattern, exif_orientation, read_raw
+from lowlight.raw.rendered_matrix import rendered_matrix
 from lowlight.writers.cfa_dng import write_cfa_dng
 from lowlight.writers.ifd import Entry, append_tags, ascii_entry, long_entry, short_entry
 
@@ -140,7 +141,10 @@ def test_what_real_files_say(shared_data: Path) -> None:
 
     kodak = read_raw(shared_data / "raw" / "kodak_dc50_buildings.KDC")
     assert kodak.pattern == GRBG and kodak.black == (0,) * 4 and kodak.black_source == "file"
-    assert kodak.wb == (1,) * 4 and kodak.wb_source == "camera" and kodak.camera_to_srgb is None
+    assert kodak.wb == (1,) * 4 and kodak.wb_source == "camera"
+    # LibRaw renders with a matrix that it does not tell.
+    told = [[1.812, -0.336, -0.476], [-0.435, 1.852, -0.417], [-0.676, -1.393, 3.069]]
+    assert kodak.camera_to_srgb is not None and np.allclose(kodak.camera_to_srgb, told, atol=2e-3)
 
     small = read_raw(shared_data / "raw" / "small_640x480_10bit_pidng.dng")
     assert small.black_source == "estimated" and all(70 <= level <= 80 for level in small.black)
@@ -687,3 +691,17 @@ def test_names_in_utf8_and_in_latin_1_are_read(tmp_path: Path) -> None:
         name = "José Ñandú".encode(encoding) + b"\0"
         append_tags(path, [Entry(315, 2, len(name), name)], [], [])
         assert read_metadata(path).artist == "José Ñandú"
+
+
+def test_a_matrix_told_from_renderings_is_the_one_that_libraw_tells(shared_data: Path) -> None:
+    for name in ("raw/canon_eos_d30_tree_iso100_5s.CRW", "sid_pairs/sid_00014_12_x100_short.dng"):
+        with rawpy.imread(str(shared_data / name)) as raw:
+            known = camera_to_srgb(raw.color_matrix, raw.rgb_xyz_matrix)
+            found = rendered_matrix(raw)
+        assert known is not None and found is not None and np.abs(found - known).max() < 1e-3
+
+
+def test_a_camera_without_any_matrix_gets_none(tmp_path: Path) -> None:
+    frame = 512 + np.random.default_rng(0).integers(0, 4000, (64, 64)).astype(np.uint16)
+    with rawpy.imread(str(write(tmp_path / "a.dng", frame))) as raw:
+        assert not raw.rgb_xyz_matrix.any() and rendered_matrix(raw) is None

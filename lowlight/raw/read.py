@@ -7,7 +7,7 @@ redirected for one thread only.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from lowlight.raw.levels import (
 )
 from lowlight.raw.libraw import open_libraw
 from lowlight.raw.refusals import check_file, is_tiff_picture, strange_pattern, three_values
+from lowlight.raw.rendered_matrix import rendered_matrix
 from lowlight.raw.sniff import TIFF_PICTURE_KINDS
 
 __all__ = ["LEVEL_PRESETS", "bayer_pattern", "exif_orientation", "read_raw"]
@@ -198,7 +199,7 @@ def _copy(raw: Any, path: Path, container: str | None) -> _Decoded:
     exact = dng_black(path, (sizes.top_margin, sizes.left_margin)) if is_dng else None
     # What a DNG calls white is white; LibRaw's number is the limit of its linear response, which may lie below.
     per_colour = None if is_dng else raw.camera_white_level_per_channel
-    return _Decoded(
+    decoded = _Decoded(
         mosaic=mosaic,
         colours=colours,
         black=tuple(raw.black_level_per_channel) if exact is None else _by_index(exact, colours),
@@ -213,6 +214,10 @@ def _copy(raw: Any, path: Path, container: str | None) -> _Decoded:
         pixel_aspect=float(sizes.pixel_aspect) or 1.0,
         metadata=complete_metadata(raw, path),
     )
+    if not is_dng and not decoded.color_matrix.any() and not decoded.rgb_xyz_matrix.any():
+        matrix = rendered_matrix(raw)
+        return decoded if matrix is None else replace(decoded, color_matrix=matrix)
+    return decoded
 
 
 def _by_index(of_block: npt.NDArray[np.float64], colours: Corner) -> tuple[float, ...]:
