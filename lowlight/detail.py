@@ -6,7 +6,7 @@ and the noise of the frame, takes the noise out and leaves the rest to be added.
 added, in a well exposed photo nearly all.
 
 What is coarse, a tint, and what is fine are judged apart, so that a tint that comes back does not bring noise along.
-Tints are means of many pixels, which show far less light than one pixel does: they are judged in linear light, where
+Tints are means of many pixels, in which far less light stands out than in one: they are judged in linear light, where
 noise that was not clipped at black averages to nothing, in a large window first and then in a small one.
 """
 
@@ -36,9 +36,8 @@ CERTAINTY = 4.0
 # higher PSNR and coloured blotches in dark asphalt.
 TINTS = ((4, 16.0), (2, 10.0))
 UNEVEN_READ = 0.3  # of the read noise's variance: by so much a mean may be off for the black level's sake
-REACH = 2 * max(
-    2 * FINE_REACH, sum(reach for reach, _ in TINTS)
-)  # rows and columns around a pixel that decide about it
+# Rows and columns around a pixel that decide about it.
+REACH = 2 * max(2 * FINE_REACH, sum(reach for reach, _ in TINTS))
 OUTLIER = 3.0  # standard deviations of noise by which a pixel may stand out from all around
 _NOTHING = 1e-12
 BAND_ROWS, LARGE_BAND_ROWS = 128, 1024  # of the picture, brought back at a time; on a device
