@@ -20,8 +20,6 @@ def rendered_matrix(raw: Any) -> npt.NDArray[np.float64] | None:
     """
     white = int(np.quantile(raw.raw_image_visible, _BRIGHTEST))
     camera, srgb = (_rendered(raw, space, white) for space in (rawpy.ColorSpace.raw, rawpy.ColorSpace.sRGB))
-    step = max(len(camera) // _MANY, 1)
-    camera, srgb = camera[::step], srgb[::step]
     low, high = _RANGE
     whole = ((np.minimum(camera, srgb) > low) & (np.maximum(camera, srgb) < high)).all(axis=1)
     if whole.sum() < _FEWEST:
@@ -34,6 +32,7 @@ def rendered_matrix(raw: Any) -> npt.NDArray[np.float64] | None:
 
 
 def _rendered(raw: Any, space: Any, white: int) -> npt.NDArray[np.float64]:
+    """Pixels `[n, 3]` spread over the picture."""
     picture = raw.postprocess(
         output_color=space,
         half_size=True,
@@ -44,4 +43,5 @@ def _rendered(raw: Any, space: Any, white: int) -> npt.NDArray[np.float64]:
         output_bps=16,
         user_flip=0,
     )
-    return np.asarray(picture, dtype=np.float64).reshape(-1, 3)
+    pixels = np.asarray(picture).reshape(-1, 3)
+    return pixels[:: max(len(pixels) // _MANY, 1)].astype(np.float64)
