@@ -36,14 +36,16 @@ bench() {
 }
 
 digits() {
-    local net start anneal
+    local net start
     for net in $networks; do
-        start=() anneal=(--set objective.options.kl_anneal=0)
-        [ -n "$starts" ] && start=(--start-from "$starts/$net.safetensors")
-        case $net in fcn*) anneal=() ;; esac
-        [ -z "$starts" ] && anneal=()
+        start=()
+        if [ -n "$starts" ]; then
+            start=(--start-from "$starts/$net.safetensors")
+            # Begun runs have warmed up; the plain networks have no divergence to warm up.
+            case $net in fcn*) ;; *) start+=(--set objective.options.kl_anneal=0) ;; esac
+        fi
         told $((100 + 60 * ${minutes%.*})) python -m lowlight train --preset "fusion-mnist/$net" --photos "$mnist" \
-            -o "$runs/$net" --minutes "$minutes" --batch "$batch" --learning-rate 0.012 "${start[@]}" "${anneal[@]}" \
+            -o "$runs/$net" --minutes "$minutes" --batch "$batch" --learning-rate 0.012 "${start[@]}" \
             --set optimiser.warmup_steps=100 --set run.graphs="$graphs" --set run.validate_every=1000000 \
             --set run.checkpoint_every=300 --set run.log_every=100
         tail -n 2 "$runs/$net/log.jsonl"

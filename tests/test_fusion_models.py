@@ -385,6 +385,7 @@ def test_gradients_lie_in_memory_as_the_activations_do() -> None:
         if isinstance(output, Tensor) and output.dim() == 4:
             output.register_hook(partial(look, name))
 
+    # PyTorch's types of `Module.to` do not know the argument.
     model = tiny().train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for name, layer in model.shared.tower.named_modules():
         layer.register_forward_hook(partial(watch, name))

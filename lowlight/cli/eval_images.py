@@ -8,7 +8,6 @@ from typing import Any
 import typer
 
 from lowlight.cli.eval_tables import print_table
-from lowlight.cli.tables import add_names, add_numbers, show
 from lowlight.core.errors import UsageError
 
 SPLITS = {"train": ("train",), "val": ("validation",), "test": ("test",), None: None}  # None: what fits the weights
@@ -124,18 +123,10 @@ def _print_fusion(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _print_table(title: str, names: Sequence[str], numbers: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
+    from lowlight.report.tables import Table
 
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for place, name in enumerate(names):
-        add_names(table, name, max(len(line[place]) for line in lines))
-    for name in numbers:
-        add_numbers(table, name)
-    for line in lines:
-        table.add_row(*map(Text, line))  # Text, not str: names of files must not be read as markup
-    show(table)
+    columns = (*((name, False) for name in names), *((name, True) for name in numbers))
+    print_table(Table(title, columns, tuple(map(tuple, lines))))
 
 
 def _cells(row: dict[str, Any], with_preset: bool) -> list[str]:
