@@ -46,8 +46,8 @@ digits() {
         fi
         told $((100 + 60 * ${minutes%.*})) python -m lowlight train --preset "fusion-mnist/$net" --photos "$mnist" \
             -o "$runs/$net" --minutes "$minutes" --batch "$batch" --learning-rate 0.012 "${start[@]}" \
-            --set optimiser.warmup_steps=100 --set run.graphs="$graphs" --set run.validate_every=1000000 \
-            --set run.checkpoint_every=300 --set run.log_every=100
+            --set optimiser.warmup_steps=100 --set optimiser.freeze_norms=0.6 --set run.graphs="$graphs" \
+            --set run.validate_every=1000000 --set run.checkpoint_every=300 --set run.log_every=100
         tail -n 2 "$runs/$net/log.jsonl"
         cp "$runs/$net/last.safetensors" "$out/$net.safetensors"
     done

@@ -7,6 +7,7 @@ import pytest
 import torch
 from training_material import tiny_run, tiny_values, write_packed
 
+from lowlight.core.config import to_dict
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import Batch
 from lowlight.objectives import OBJECTIVES, build_objective
@@ -19,14 +20,15 @@ from lowlight.workflows.training.team import Team
 CUDA = torch.device("cuda")
 
 
-def shapes_run(name: str = "fusion", **run: Any) -> TrainConfig:
+def shapes_run(name: str = "fusion", freeze_norms: float = 1.0, **run: Any) -> TrainConfig:
     """FusionVAE or a baseline on drawn digits, narrow."""
+    rates = {"name": "adamax", "learning_rate": 0.01, "eps": 1e-3, "batch": 16, "schedule": "cosine"}
     return resolve(
         {
             "model": {"name": name, "options": {"base_channels": 4, "groups": [[8, 2], [4, 1]]}},
             "objective": {"name": "fusion", "options": {"spectral_weight": 0.01}},
             "data": {"name": "shapes-fusion", "options": {"digits": 64, "validation_digits": 16}},
-            "optimiser": {"name": "adamax", "learning_rate": 0.01, "eps": 1e-3, "batch": 16, "schedule": "cosine"},
+            "optimiser": {**rates, "freeze_norms": freeze_norms},
             "run": {"steps": 40, "precision": "fp32", "validate_every": 100, **run},
         }
     )
@@ -76,13 +78,37 @@ def test_a_run_goes_on_without_graphs_from_a_state_of_recorded_steps(tmp_path: P
     assert following[0] == following[1] and all(losses)
 
 
+@pytest.mark.parametrize("name", ["fusion", "fcn-s"])
+def test_frozen_norms_train_what_is_used_afterwards(tmp_path: Path, name: str) -> None:
+    run = Run(shapes_run(name, freeze_norms=0.5, device="cpu"), tmp_path)
+    learner, numbers = run.learner, [statistic.clone() for statistic in run.learner.statistics]
+    assert numbers and learner.learn(run.source.batch(0), 0.49, 0)
+    assert not all(map(torch.equal, learner.statistics, numbers))  # this step measured its batch
+    numbers = [statistic.clone() for statistic in learner.statistics]
+    learner.model.eval()
+    used = learner.objective(learner.model, run.source.batch(1), 0.5, torch.Generator().manual_seed(2 * 1_000_003 + 1))
+    found = learner.learn(run.source.batch(1), 0.5, 1)
+    assert found and found["loss"] == pytest.approx(used.total.item(), rel=1e-5)
+    assert all(map(torch.equal, learner.statistics, numbers))
+    assert learner.learn(run.source.batch(2), 0.9, 2) and all(map(torch.equal, learner.statistics, numbers))
+
+
+def test_what_is_not_there_cannot_be_frozen() -> None:
+    values = to_dict(shapes_run(freeze_norms=0.5))
+    values["model"]["options"]["norm"] = "group"
+    with pytest.raises(ConfigError, match=r"freeze_norms is 0\.5, and fusion as set has no batch norms"):
+        resolve(values)
+    values["optimiser"]["freeze_norms"] = 1.0
+    resolve(values)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("name", ["fusion", "fcn-s", "fusion-cvae"])
 def test_recorded_steps_are_those_that_are_not(tmp_path: Path, name: str) -> None:
     losses = {}
     for graphs in (False, True):
-        run = Run(shapes_run(name, graphs=graphs, device="cuda"), tmp_path / str(graphs))
+        run = Run(shapes_run(name, freeze_norms=0.5, graphs=graphs, device="cuda"), tmp_path / str(graphs))
         losses[graphs] = [run.learner.learn(run.source.batch(step), step / 40, step) for step in range(40)]
         assert graphs == (run.learner.graphs is not None)
     assert len({form_of(run.source.batch(step)) for step in range(40)}) == 4 and EAGER_STEPS < 5

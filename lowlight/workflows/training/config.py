@@ -86,6 +86,7 @@ class OptimiserSection:
     warmup_steps: int = 0
     clip_norm: float = 0.0  # largest gradient norm; 0: no clipping
     ema: float = 0.0  # decay of the averaged weights; 0: none
+    freeze_norms: float = 1.0  # of the run: from where batch norms use their running numbers, as later; 1: never
 
     def __post_init__(self) -> None:
         _check("learning_rate", self.learning_rate, "above 0", self.learning_rate > 0)
@@ -104,6 +105,7 @@ class OptimiserSection:
         _check("warmup_steps", self.warmup_steps, "at least 0", self.warmup_steps >= 0)
         _check("clip_norm", self.clip_norm, "at least 0", self.clip_norm >= 0)
         _check("ema", self.ema, "from 0 to below 1", 0 <= self.ema < 1)
+        _check("freeze_norms", self.freeze_norms, "from 0 to 1", 0 <= self.freeze_norms <= 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +173,9 @@ def resolve(values: dict[str, Any]) -> TrainConfig:
         model: Any = build_model(config.model.name, model_options)
     require_fit(config.objective.name, model, config.model.name)
     require_kind(config.data.name, model.traits, config.model.name)
+    frozen = config.optimiser.freeze_norms
+    if frozen < 1 and not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules()):
+        raise ConfigError(f"freeze_norms is {frozen}, and {config.model.name} as set has no batch norms; leave it out")
     return from_dict(TrainConfig, full, "the training configuration")
 
 

@@ -36,13 +36,12 @@ class Learner:
         self.seed, self.rates = config.run.seed, rates
         self.model, self.objective, self.device, self.dtype, self.team = model, objective, device, dtype, team
         self.parameters = list(model.parameters())
-        norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-        self.statistics = [buffer for norm in norms for buffer in norm.buffers()]
+        self.norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+        self.statistics = [buffer for norm in self.norms for buffer in norm.buffers()]
         self.optimiser = build_optimiser(rates, self.parameters, device, recorded=config.run.graphs)
         self.average = AveragedModel(model, multi_avg_fn=averaging(rates.ema)) if rates.ema else None
-        self.graphs: StepGraphs | None = None
-        if config.run.graphs:
-            self.graphs = StepGraphs(device, self.parameters, self._recordable, self.optimiser.step)
+        self.graphs = self._new_graphs() if config.run.graphs else None
+        self.frozen = False  # whether batch norms use their running numbers
 
     @property
     def rate(self) -> float:
@@ -56,6 +55,8 @@ class Learner:
         """
         self._set_rate(progress, step)
         self.model.train()
+        if progress >= self.rates.freeze_norms:
+            self._freeze_norms()
         # Batch norms look at a step before its loss is known, and would carry on what is not finite.
         kept = [statistic.clone() for statistic in self.statistics]
         seed = (self.seed + 2) * 1_000_003 + step
@@ -75,6 +76,17 @@ class Learner:
             self._update()
         self.optimiser.zero_grad(set_to_none=True)
         return None if bad else {"loss": total, **dict(zip(names, parts, strict=True))}
+
+    def _freeze_norms(self) -> None:
+        """Let batch norms do in training what they do afterwards, so that the weights learn to live with it."""
+        for norm in self.norms:
+            norm.eval()
+        if self.graphs and not self.frozen:
+            self.graphs = self._new_graphs()  # what was recorded measures each batch
+        self.frozen = True
+
+    def _new_graphs(self) -> StepGraphs:
+        return StepGraphs(self.device, self.parameters, self._recordable, self.optimiser.step)
 
     def _set_rate(self, progress: float, step: int) -> None:
         done = rate_progress(self.objective.config, cast(Model, self.model).traits, progress)
