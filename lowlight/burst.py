@@ -15,7 +15,7 @@ from torch import Tensor
 from lowlight.core.errors import UsageError
 from lowlight.core.photo import RawFrame
 from lowlight.ops.agreement import AGREEMENT_BLOCK, agreement, agreement_pixels
-from lowlight.ops.exposure import METER_BAND, METER_BLOCK_PX, amplify, block_means, choose_ratio
+from lowlight.ops.exposure import amplify, choose_ratio, meter_level
 from lowlight.ops.noise_level import noise_points
 from lowlight.ops.registration import (
     MIN_CONFIDENCE,
@@ -141,7 +141,7 @@ def align(frames: Sequence[RawFrame]) -> Burst:
     if not others:
         return Burst.single(reference)
     signed = pack(reference, clip=False)
-    level, ratio = _level(signed), choose_ratio(signed)
+    level, ratio = meter_level(signed), choose_ratio(signed)
     gains = torch.tensor(reference.wb_gains)
     aligned = [AlignedFrame(reference, variance=_noise_variance(signed))]
     bright = amplify(signed.clamp_(min=0), ratio, gains, "wb")
@@ -150,7 +150,7 @@ def align(frames: Sequence[RawFrame]) -> Burst:
         name, cameras = _name(other, number), [each.metadata.camera or "unknown" for each in (other, reference)]
         is_other_camera = other.metadata.model != reference.metadata.model
         signed = pack(other, clip=False)
-        gain, doubt = _gain(reference, other, level, _level(signed))
+        gain, doubt = _gain(reference, other, level, meter_level(signed))
         variance = _noise_variance(signed) * gain**2
         planes = amplify(signed.clamp_(min=0), ratio * gain, gains, "wb")
         found = register(bright, planes)
@@ -195,14 +195,6 @@ def _check_likeness(reference: RawFrame, other: RawFrame) -> None:
 
 def _name(frame: RawFrame, number: int) -> str:
     return frame.path.name if frame.path else f"frame {number}"
-
-
-def _level(signed: Tensor) -> float:
-    """Mean of the block means between two quantiles, as `choose_ratio` takes it; green, `signed [4, h, w]`."""
-    green = (signed[1] + signed[3]) / 2
-    means = block_means(green[None], METER_BLOCK_PX).flatten().sort().values
-    low, high = (int(q * (len(means) - 1)) for q in METER_BAND)
-    return float(means[low : high + 1].mean())
 
 
 def _gain(reference: RawFrame, other: RawFrame, level: float, other_level: float) -> tuple[float, str | None]:
@@ -271,6 +263,8 @@ def _moved_share(trust: Tensor, shift: tuple[float, float], reference: RawFrame)
     size = packed_size(reference.size, reference.pattern)
     inside = _inside(shift, 0, size[0], size)[None, None]
     block = AGREEMENT_BLOCK
+    if min(size) < block:
+        return 0.0  # smaller than a block, in which nothing can be told to have moved
     around = F.avg_pool2d(inside, 3 * block, block, block, count_include_pad=False)[0, 0]
     shared = trust[: around.shape[0], : around.shape[1]][around == 1]
     return 1 - float(shared.mean()) if len(shared) else 0.0

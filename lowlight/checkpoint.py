@@ -1,10 +1,11 @@
 """Weights files and resume states.
 
 A weights file is safetensors with one JSON text in its header under the key `lowlight`: which model, its whole
-configuration, what trained it and how it scored. It holds the test-time network, in fp16; nothing is ever
-unpickled. A resume state holds everything needed to go on exactly.
+configuration, what trained it and how it scored. It holds the test-time network, in fp16, or of networks on finished
+pictures all of it, in fp32; nothing is ever unpickled. A resume state holds everything needed to go on exactly.
 """
 
+import glob
 import hashlib
 import json
 import pickle
@@ -146,6 +147,16 @@ def weights_file(path: Path) -> Path:
     raise WeightsError(f"there is no weights file in {path}; expected {' or '.join(RUN_FILES[:2])}")
 
 
+def matching_files(named: Path) -> list[Path]:
+    """The files that a pattern with `*`, `?` or `[...]` matches, of which there must be some; another name itself."""
+    if named.exists() or not glob.has_magic(str(named)):
+        return [named]
+    found = sorted(map(Path, glob.glob(str(named), recursive=True)))
+    if not found:
+        raise WeightsError(f"no file matches {named}")
+    return found
+
+
 def find_weights(named: str | Path | None) -> Path:
     """Find weights: a file as it is, of a run's folder the best, a name among the shipped ones, the default for None.
 
@@ -202,6 +213,7 @@ __all__ = [
     "find_weights",
     "load_state",
     "load_weights",
+    "matching_files",
     "read_header",
     "save_state",
     "save_weights",

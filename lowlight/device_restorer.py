@@ -18,7 +18,7 @@ from lowlight.detail import detailed, grown
 from lowlight.ops.blending import merge_tensors, tile_weights
 from lowlight.raw.develop import develop_tensor
 from lowlight.resident import ResidentScene, seen_as, turn_back, upload
-from lowlight.restorer import Restored, Restorer, RestorerOptions
+from lowlight.restorer import Restored, Restorer, RestorerOptions, window_of
 from lowlight.tile_batches import BatchRunner, require_finite
 from lowlight.tile_source import TileSource
 from lowlight.views import VIEWS, Window
@@ -108,7 +108,8 @@ class DeviceRestorer(Restorer):
             assert burst.mosaic is not None
             burst.mosaic.record_stream(now)
         began = self._mark()
-        window = window or (0, 0, frame.size[1], frame.size[0])
+        half = self.options.size == "half" and self.traits.upscale == 2
+        window = window_of(frame, window, half)
         detail = self.detail and noise is None
         if detail:
             window, inside = grown(window, frame.size)
@@ -123,7 +124,6 @@ class DeviceRestorer(Restorer):
             runners.append(runner)
         if detail:
             encoded = detailed(encoded, burst, ratio, *self.tiles(burst, window)[1:])[inside]
-        half = self.options.size == "half" and self.traits.upscale == 2
         pictures = [self._developed(encoded, frame, half), *([encoded] if keep_linear else [])]
         totals = torch.stack([runner.total for runner in runners]).sum()
         ended = self._mark()

@@ -34,6 +34,12 @@ SIZES = ("native", "full", "half")
 Pixels = npt.NDArray[np.uint16]
 
 
+def window_of(frame: RawFrame, window: Window | None, half: bool) -> Window:
+    """The window to compute, without one the whole mosaic; what is halved begins as the whole mosaic's blocks do."""
+    x, y, width, height = window or (0, 0, frame.size[1], frame.size[0])
+    return (x - x % 2, y - y % 2, width, height) if half else (x, y, width, height)
+
+
 @dataclass(frozen=True)
 class RestorerOptions:
     """How a frame is cut, computed and put together. Impossible values raise `UsageError`."""
@@ -179,7 +185,8 @@ class Restorer:
         """
         burst = self.seen(scene)
         frame = burst.reference
-        window = window or (0, 0, frame.size[1], frame.size[0])
+        half = self.options.size == "half" and self.traits.upscale == 2
+        window = window_of(frame, window, half)
         detail = self.detail and noise is None
         if detail:
             window, inside = grown(window, frame.size)
@@ -191,7 +198,6 @@ class Restorer:
         if detail:
             add_detail(encoded, burst, ratio, rows, cols)
             encoded = np.ascontiguousarray(encoded[inside])
-        half = self.options.size == "half" and self.traits.upscale == 2
         linear = self._linear(frame, encoded, half) if keep_linear else None
         matrix = frame.camera_to_srgb if self.traits.output_colour == "camera" else None
         height, width = encoded.shape[:2]

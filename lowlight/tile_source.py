@@ -12,7 +12,7 @@ from lowlight.core.photo import RawFrame
 from lowlight.core.restoration import ModelTraits, Noise
 from lowlight.ops.color import apply_matrix, encode, luma
 from lowlight.ops.dark_srgb import dark_srgb
-from lowlight.ops.demosaic import demosaic
+from lowlight.ops.demosaic import REACH_PX, demosaic
 from lowlight.ops.exposure import (
     BASE_BLOCK_PX,
     amplify,
@@ -226,8 +226,7 @@ class TileSource:
     def _developed(self, row: int) -> Tensor:
         """The plain picture of a row of tiles in the output's colours, `[C', ut, at least ut]`."""
         u, tile, height = self.traits.upscale, self.grid.tile, self.grid.height
-        # One packed row more on either side: interpolation looks at the neighbours.
-        low, high = max(row - 1, 0), min(row + tile + 1, height)
+        low, high = max(row - REACH_PX, 0), min(row + tile + REACH_PX, height)
         balanced = amplify(self._average(low, high), self.ratio, self.gains, "wb")
         rgb = demosaic(balanced) if u == 2 else packed_to_rgb(balanced)
         rgb = rgb[:, u * (row - low) : u * (row - low + tile)]

@@ -25,7 +25,7 @@ from lowlight.raw.bayer import pack, packed_size
 from lowlight.raw.read import read_raw
 from lowlight.raw.render import render_full_size
 from lowlight.workflows.pairing import cache_pairs as module
-from lowlight.workflows.pairing.cache_journal import JOURNAL
+from lowlight.workflows.pairing.cache_journal import JOURNAL, Journal
 from lowlight.workflows.pairing.cache_options import CacheOptions, CacheSummary
 from lowlight.workflows.pairing.cache_pairs import cache_pairs, forecast_cache
 from lowlight.writers.cfa_dng import write_cfa_dng
@@ -159,6 +159,38 @@ def test_an_interrupted_run_goes_on(tree: Path, cache: Path, tmp_path: Path, aft
     assert json.loads((out / INDEX).read_text()) == json.loads((cache / INDEX).read_text())
     assert sorted(p.name for p in out.iterdir()) == ["frames", INDEX, "truths"]
     assert not list(out.rglob("*.part"))
+
+
+def test_half_a_line_swallows_no_other(cache: Path, tmp_path: Path) -> None:
+    index = open_cache(cache).index
+    journal = Journal(tmp_path / "out", {})
+    journal.begin()
+    journal.note("frame", index.frames[0])
+    with (tmp_path / "out" / JOURNAL).open("a") as file:
+        file.write('{"frame": {}}\n{"truth": {"file": "tru')
+    again = Journal(tmp_path / "out", {})
+    again.note("frame", index.frames[1])
+    again.note("truth", index.truths[0])
+    records = [*index.frames[:2], index.truths[0]]
+    assert list(Journal(tmp_path / "out", {}).known.values()) == records
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("{}", "lacks .*pairs"), ("[]", "expected keys"), ("nothing", "no index of a cache")]
+)
+def test_an_index_that_is_none_is_refused(cache: Path, tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / INDEX).write_text(text)
+    with pytest.raises(DataError, match=words):
+        open_cache(tmp_path)
+
+
+def test_pairs_of_arrays_that_are_not_there_are_refused(cache: Path, tmp_path: Path) -> None:
+    shutil.copytree(cache, tmp_path / "out")
+    index = json.loads((cache / INDEX).read_text())
+    index["pairs"][0]["truth"] = 99
+    (tmp_path / "out" / INDEX).write_text(json.dumps(index))
+    with pytest.raises(DataError, match="a pair of arrays that it does not have"):
+        open_cache(tmp_path / "out")
 
 
 def test_files_that_changed_or_broke_are_decoded_again(tree: Path, tmp_path: Path) -> None:

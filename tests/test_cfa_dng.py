@@ -16,6 +16,12 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(500, 9000, (height, width)).astype(np.uint16)
 
 
+def test_large_black_levels_keep_what_fits_their_fractions(tmp_path: Path) -> None:
+    path = tmp_path / "dark.dng"
+    write_cfa_dng(path, noise(64, 64), pattern=RGGB, black=(4800.123457,) * 4, white=15871, wb=(2, 1, 1.5, 1))
+    assert read_raw(path).black == pytest.approx((4800.123457,) * 4, abs=1e-4)
+
+
 @pytest.mark.parametrize("pattern", [RGGB, GRBG, GBRG, BGGR])
 @pytest.mark.parametrize("size", [(64, 96), (63, 96), (64, 97), (65, 99)])
 def test_round_trip_for_every_phase_and_parity(tmp_path: Path, pattern: CfaPattern, size: tuple[int, int]) -> None:

@@ -91,6 +91,21 @@ def test_what_does_not_fit_is_refused_with_its_place(values: dict[str, Any], sen
         from_dict(Outer, values, "here")
 
 
+@dataclass(frozen=True)
+class Needy:
+    name: str
+    size: int
+    note: str = ""
+
+
+def test_what_is_missing_is_named() -> None:
+    assert from_dict(Needy, {"name": "a", "size": 1}, "here") == Needy("a", 1)
+    with pytest.raises(ConfigError, match="here lacks size; expected name, note, size"):
+        from_dict(Needy, {"name": "a"}, "here")
+    with pytest.raises(ConfigError, match=r"here is '\[1, 2\]'; expected keys"):
+        from_dict(Needy, [1, 2], "here")  # type: ignore[arg-type]
+
+
 def test_whole_numbers_and_texts_become_what_the_field_is() -> None:
     config = from_dict(Outer, {"path": "a/b", "inner": {"rate": 2, "pair": [1, 2]}}, "here")
     assert config.path == Path("a/b")

@@ -136,6 +136,15 @@ def test_level_and_ratio_of_an_import_are_those_of_its_export(dark_dng: Path, we
         run(dark_dng, "--export", exported, "--ratio", "1e7")
 
 
+def test_a_sidecar_may_say_what_a_picture_cannot_hold(dark_dng: Path, weights: Path, tmp_path: Path) -> None:
+    exported, out = tmp_path / "coarse.png", tmp_path / "out.png"
+    run(dark_dng, "--export", exported, "--weights", weights)
+    sidecar = exported.with_suffix(".json")
+    sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "weights": "w\udcff"}))
+    run(dark_dng, "--import", exported, "-o", out, "--weights", weights)
+    assert read_picture(out).shape == (176, 120, 3)
+
+
 def test_samples_of_the_finest_level_are_refused(dark_dng: Path, weights: Path, tmp_path: Path) -> None:
     exported = tmp_path / "fine.png"
     run(dark_dng, "--export", exported, "--level", 1, "--weights", weights)

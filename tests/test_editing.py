@@ -15,7 +15,7 @@ from lowlight.ops.pyramid import gaussian_pyramid
 from lowlight.ops.tiling import GridRule
 from lowlight.workflows.editing.masks import blend, blend_mask, changed_region, dilate, feather
 from lowlight.workflows.editing.photos import Sidecar, level_size, render
-from lowlight.workflows.editing.pictures import draw_noise, edit, fill, fix_from, reconstruct
+from lowlight.workflows.editing.pictures import draw_noise, edit, fix_from, reconstruct
 from lowlight.workflows.evaluating.face_scores import drawn_faces, rmse, score_faces, take_off_glasses
 
 
@@ -103,14 +103,6 @@ def test_impossible_edits_are_refused() -> None:
         edit(model, original, original.image, 1, samples=2)
 
 
-def test_filling_continues_what_surrounds() -> None:
-    ramp = torch.arange(12.0).view(1, 1, 1, -1).expand(1, 3, 12, 12).clone()
-    region = torch.zeros(1, 1, 12, 12, dtype=torch.bool)
-    region[..., 4:8, 4:8] = True
-    holed = torch.where(region, 99.0, ramp)
-    assert torch.allclose(fill(holed, region), ramp, atol=0.05)
-
-
 class Faithful:
     """A pyramid that keeps every picture as it is and renders painted levels by their bands."""
 
@@ -135,7 +127,7 @@ def test_scores_of_faces_by_a_faithful_model() -> None:
     assert scores["outside_before"] < 1 and scores["outside_after"] < 10
     assert rmse(torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.5)).tolist() == [127.5]
     picture, twin, mask = faces[0].picture[None], faces[0].picture[None], torch.zeros(1, 1, 64, 64, dtype=torch.bool)
-    none = take_off_glasses(Faithful(), picture, twin, mask, 2, "fill")  # type: ignore[arg-type]
+    none = take_off_glasses(Faithful(), picture, twin, mask, 2)  # type: ignore[arg-type]
     assert torch.equal(none.samples[0], none.reconstruction)
 
 

@@ -150,6 +150,11 @@ def test_what_moves_is_seen_once() -> None:
     assert psnr(fused[still], truth[still]) > psnr(plain(burst.reference)[still], truth[still]) + 4
 
 
+def test_frames_smaller_than_a_block_are_laid_on_one_another() -> None:
+    frames = [frame(light(40, 12), seed=seed) for seed in (1, 2)]
+    assert align(frames).size == (20, 6)
+
+
 def test_frames_of_other_exposures_come_to_one_level(noisy: list[RawFrame]) -> None:
     clean = light(*SIZE)
     longer, brighter = frame(4 * clean, 7, exposure_s=4.0), frame(2 * clean, 8, iso=1600.0)

@@ -134,11 +134,15 @@ def test_windows_of_a_copy(upscale: int, size: str) -> None:
     frame = frame_of(mosaic)
     whole = restorer.photo(frame, 1.0).pixels
     window = restorer.photo(frame, 1.0, window=(102, 36, 61, 40)).pixels
+    odd = restorer.photo(frame, 1.0, window=(103, 37, 61, 40)).pixels
     if upscale == 2 and size == "native":
         np.testing.assert_array_equal(window, whole[36:76, 102:163])
+        np.testing.assert_array_equal(odd, whole[37:77, 103:164])
     else:
         np.testing.assert_array_equal(window, whole[18:38, 51 : 51 + window.shape[1]])
         assert window.shape[1] in (30, 31)
+        # Blocks are those of the whole picture, so the window begins with the block that it begins in.
+        np.testing.assert_array_equal(odd[:18, :30], whole[18:36, 51:81])
 
 
 @pytest.mark.parametrize("pattern", PHASES)

@@ -9,8 +9,6 @@ from lowlight.cli.enhance_values import ratio_value
 from lowlight.cli.given import typed_option
 from lowlight.core.errors import UsageError
 
-MOST_RATIO = 1e6
-
 
 def edit(
     context: typer.Context,
@@ -60,9 +58,11 @@ def edit(
         raise UsageError("-o and --samples belong to --import; an export writes the one picture it names")
     if import_from is not None and (option := typed_option(context, ("level", "ratio"))):
         raise UsageError(f"{option} belongs to --export; an import takes it from the picture's .json, so leave it")
+    from lowlight.workflows.enhancing.options import LARGEST_RATIO
+
     amplification = ratio_value(ratio)
-    if amplification == "same" or (isinstance(amplification, float) and not 0 < amplification <= MOST_RATIO):
-        raise UsageError(f"--ratio is {ratio!r}; expected auto, or a number above 0 and at most {MOST_RATIO:.0f}")
+    if amplification == "same" or (isinstance(amplification, float) and not 0 < amplification <= LARGEST_RATIO):
+        raise UsageError(f"--ratio is {ratio!r}; expected auto, or a number above 0 and at most {LARGEST_RATIO:.0f}")
     from lowlight.core.compute import keep_freed_memory
 
     keep_freed_memory()

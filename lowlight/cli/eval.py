@@ -76,12 +76,13 @@ def evaluate_command(
         from lowlight.workflows.evaluating.image_models import are_image_weights, expand_patterns
         from lowlight.workflows.training.team import refuse_several_processes
 
-        if are_image_weights(expand_patterns(named)):
+        files = expand_patterns(named)
+        if are_image_weights(files):
             refuse_raw_options(context)
             refuse_several_processes("networks on pictures")
             keep_freed_memory()
             evaluate_image_weights(
-                expand_patterns(named),
+                files,
                 data,
                 split=split,
                 seed=seed,

@@ -31,7 +31,7 @@ def print_report(report: dict[str, Any]) -> None:
     from lowlight.report.tables import group_table, measures, oracle_table, photos_table, seconds_table
 
     photos, mean = photos_table(report), report["mean"]
-    last = (f"mean of {mean['count']}", *[""] * (len(photos.columns) - 5), *measures(mean))
+    last = (f"mean of {mean['count']}", *[""] * (len(photos.columns) - 1 - len(measures(mean))), *measures(mean))
     print_table(photos, caption=_caption(report), last=last)
     if "statistics" in report:
         groups = [group_table([report], key) for key in ("by_ratio", "by_iso")]

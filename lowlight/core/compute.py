@@ -1,14 +1,11 @@
 """Where and in which number format to compute."""
 
 import ctypes
-import logging
 import sys
 
 import torch
 
 from lowlight.core.errors import UsageError
-
-logger = logging.getLogger(__name__)
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -45,6 +42,14 @@ def native_bf16(device: torch.device) -> bool:
     cpu = torch.cpu
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(cpu, probe, lambda: False)() for probe in probes)
+
+
+def wait_for(device: torch.device) -> None:
+    """Let a device finish what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:

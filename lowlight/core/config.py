@@ -16,15 +16,25 @@ T = TypeVar("T")
 
 
 def from_dict(cls: type[T], values: dict[str, Any], where: str) -> T:
-    """Build a dataclass from a dictionary; unknown keys and wrong types raise `ConfigError` naming `where`."""
+    """Build a dataclass from a dictionary; unknown or missing keys and wrong types raise `ConfigError` with `where`."""
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where} is {str(values)[:60]!r}; expected keys with values")
     hints = typing.get_type_hints(cls)
-    known = {f.name for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    fields = [field for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
+    known = {field.name for field in fields}
     for key in values:
         if key not in known:
             close = difflib.get_close_matches(key, known, 1)
             advice = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(known))}"
             raise ConfigError(f"unknown key {key!r} in {where}; {advice}")
+    missing = [field.name for field in fields if _is_required(field) and field.name not in values]
+    if missing:
+        raise ConfigError(f"{where} lacks {', '.join(missing)}; expected {', '.join(sorted(known))}")
     return cls(**{key: _coerce(hints[key], value, f"{key} in {where}") for key, value in values.items()})
+
+
+def _is_required(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def to_dict(config: Any) -> dict[str, Any]:

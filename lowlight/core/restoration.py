@@ -60,7 +60,7 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """Training items: frames `[B, N, C, h, w]` in [0, 1], target `[B, C', u*h, u*w]` in [0, 1].
+    """Training items: frames `[B, N, C, h, w]` and target `[B, C', u*h, u*w]` in [0, 1]; damaged digits go beyond.
 
     `base` is the base picture a network adds its output to, `[B, C', u*h, u*w]`, or None. `ratio` is `[B, N]`.
     `labels [B]` are the classes of the targets, int64, or None where there are none.

@@ -209,6 +209,9 @@ def open_cache(folder: Path) -> PairCache:
             )
     if not index.pairs:
         raise DataError(f"the cache {folder} holds no pairs; none of its files could be decoded")
+    for pair in index.pairs:
+        if not (0 <= pair.frame < len(index.frames) and 0 <= pair.truth < len(index.truths)):
+            raise DataError(f"{path} names a pair of arrays that it does not have; make the cache again")
     return PairCache(folder, index)
 
 

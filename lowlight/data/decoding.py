@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from lowlight.core.errors import DataError
 from lowlight.core.photo import RGGB, RawFrame
-from lowlight.data.pairs import PairRow, fit_truth, ratio_from_exposures, read_truth
+from lowlight.data.pairs import fit_truth, read_truth
 from lowlight.data.pictures import READERS
 from lowlight.ops.resize import mean_of_blocks
 from lowlight.raw.bayer import in_blocks, origin_padding, pack, packed_size, plane_offsets
@@ -72,8 +72,3 @@ def decode_truth(path: Path, frame: RawFrame, size: TruthSize) -> tuple[Pixels, 
     top, left = origin_padding(frame.pattern)
     below, right = 2 * height - top - truth.shape[0], 2 * width - left - truth.shape[1]
     return np.pad(truth, ((top, below), (left, right), (0, 0)), mode="reflect"), bright_s
-
-
-def pair_ratio(row: PairRow, frame: RawFrame, bright_s: float | None) -> float:
-    """Give a row's ratio, or the one of the exposure times where it has none."""
-    return ratio_from_exposures(frame, bright_s, row) if row.ratio is None else row.ratio

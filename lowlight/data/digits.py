@@ -39,7 +39,7 @@ _NPZ_NAMES = {
     "train": ("kmnist-train-imgs.npz", "kmnist-train-labels.npz"),
     "validation": ("kmnist-test-imgs.npz", "kmnist-test-labels.npz"),
 }
-_TRANSFER_STREAM, _ORDER_STREAM = 1, 2  # so that no two kinds of draws share a seed
+_TRANSFER_STREAM, _ORDER_STREAM = 1, 2  # so that no two kinds of draws of a dataset share a seed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from lowlight.data.photos import HELD_OUT_SHARE, PhotoSet, open_photos
 
 Split = Literal["train", "validation"]
 FaceArray = npt.NDArray[np.float32]
-_ORDER_STREAM, _FACE_STREAM, _HELD_OUT_STREAM = 11, 12, 13  # so that no two kinds of draws share a seed
+_ORDER_STREAM, _FACE_STREAM, _HELD_OUT_STREAM = 11, 12, 13
 _KEPT_PX = 1 << 28  # pixels of faces kept in memory as bytes
 
 

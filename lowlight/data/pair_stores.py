@@ -6,8 +6,8 @@ from typing import Protocol
 
 from lowlight.core.errors import DataError
 from lowlight.data.cache import FrameRecord, digest_of, frame_record, source_file
-from lowlight.data.decoding import Pixels, TruthSize, decode_frame, decode_truth, pair_ratio
-from lowlight.data.pairs import PairRow
+from lowlight.data.decoding import Pixels, TruthSize, decode_frame, decode_truth
+from lowlight.data.pairs import PairRow, pair_ratio
 
 
 class PairStore(Protocol):

@@ -126,7 +126,7 @@ def load_pair(row: PairRow) -> Pair:
 
     frame = read_raw(row.dark)
     truth, bright_s = read_truth(row.bright)
-    ratio = ratio_from_exposures(frame, bright_s, row) if row.ratio is None else row.ratio
+    ratio = pair_ratio(row, frame, bright_s)
     return Pair(row.dark.name, row.scene, frame, fit_truth(truth, frame, row.bright), ratio)
 
 
@@ -146,14 +146,21 @@ def read_truth(path: Path) -> tuple[npt.NDArray[np.uint16], float | None]:
     return truth, None
 
 
-def ratio_from_exposures(frame: RawFrame, bright_s: float | None, row: PairRow) -> float:
-    """Amplification of a row without a ratio, `min(bright / dark, 300)` of the exposure times."""
+def pair_ratio(row: PairRow, frame: RawFrame, bright_s: float | None) -> float:
+    """Give a row's ratio, or the one of the exposure times where it has none."""
+    if row.ratio is not None:
+        return row.ratio
     dark_s = frame.metadata.exposure_s
     if not dark_s or not bright_s:
         raise DataError(
             f"{row.dark.name} has no ratio in the manifest and the exposure times are not both known; "
             "fill the ratio column"
         )
+    return exposure_ratio(dark_s, bright_s)
+
+
+def exposure_ratio(dark_s: float, bright_s: float) -> float:
+    """`min(bright / dark, 300)`: names round the seconds, so 10 s / 0.033 s means 300."""
     return min(bright_s / dark_s, RATIO_RANGE[1])
 
 

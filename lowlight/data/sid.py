@@ -14,9 +14,8 @@ from typing import Literal
 
 from lowlight.core.errors import DataError
 from lowlight.data.cache import is_cache
-from lowlight.data.pairs import PairRow, read_manifest, split_name
+from lowlight.data.pairs import PairRow, exposure_ratio, read_manifest, split_name
 from lowlight.data.pictures import READERS
-from lowlight.ops.exposure import RATIO_RANGE
 from lowlight.raw.suffixes import RAW_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -49,11 +48,6 @@ def parse_name(name: str) -> SidName | None:
         return None
     scene = found["scene"]
     return SidName(scene, SPLIT_OF_DIGIT.get(scene[0], ""), int(found["burst"]), float(found["seconds"]))
-
-
-def exposure_ratio(dark_s: float, bright_s: float) -> float:
-    """`min(bright / dark, 300)`: names round the seconds, so 10 s / 0.033 s means 300."""
-    return min(bright_s / dark_s, RATIO_RANGE[1])
 
 
 def open_pairs(

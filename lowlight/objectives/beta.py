@@ -17,12 +17,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import Batch, Condition, Gaussian, Loss, RestorationModel
 from lowlight.objectives.elbo import absolute_error, half_squared_error
 from lowlight.ops.gaussian import draw, kl_divergence, standard_noise
+from lowlight.ops.likelihoods import bernoulli_error
 
 Reconstruction = Literal["model", "l1", "mse", "bce"]
 
@@ -57,10 +57,7 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
     From logits, because a pixel whose probability has rounded to 0 or 1 could never be pulled back.
     """
-    assert logits.shape == target.shape, (logits.shape, target.shape)  # broadcasting would go unnoticed
-    if logits.dtype != torch.float64:
-        logits, target = logits.float(), target.float()
-    return F.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).sum(1).mean()
+    return bernoulli_error(logits, target).mean()
 
 
 ERRORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

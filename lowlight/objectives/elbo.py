@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import Batch, Condition, Loss, RestorationModel
 from lowlight.ops.gaussian import draw, kl_divergence, standard_noise
+from lowlight.ops.likelihoods import gaussian_error, laplace_error
 
 Reconstruction = Literal["l1", "mse"]
 
@@ -71,8 +72,7 @@ def absolute_error(image: Tensor, target: Tensor) -> Tensor:
 
     It is -log Laplace(target; image, 1) - N log 2 for items of N values.
     """
-    assert image.shape == target.shape, (image.shape, target.shape)  # broadcasting would go unnoticed
-    return (image.float() - target.float()).abs().flatten(1).sum(1).mean()
+    return laplace_error(image, target).mean()
 
 
 def absolute_error_of_scales(image: Tensor, target: Tensor, scales: int) -> Tensor:
@@ -93,8 +93,7 @@ def half_squared_error(image: Tensor, target: Tensor) -> Tensor:
 
     It is -log Normal(target; image, 1) - N/2 log(2 pi) for items of N values.
     """
-    assert image.shape == target.shape, (image.shape, target.shape)
-    return 0.5 * (image.float() - target.float()).square().flatten(1).sum(1).mean()
+    return gaussian_error(image, target).mean()
 
 
 RECONSTRUCTIONS: dict[Reconstruction, Callable[[Tensor, Tensor], Tensor]] = {

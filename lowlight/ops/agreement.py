@@ -20,17 +20,17 @@ LARGEST_EXCESS = 3.0  # how far block means may scatter beyond what white noise 
 QUIET, FALL = 2.0, 2.0  # squared difference in noise variances that is still trusted fully, and how trust falls then
 
 
-def agreement(reference: Tensor, moved: Tensor, block: int = AGREEMENT_BLOCK) -> Tensor:
+def agreement(reference: Tensor, moved: Tensor) -> Tensor:
     """Weigh a frame per block against the reference, `[ceil(h / block), ceil(w / block)]`, in [0, 1].
 
     Both are packed planes `[4, h, w]` in [0, 1], amplified, balanced and laid on one another. Near 1 where only noise
     differs, near 0 where the content does; a difference in gain or black level over the whole frame does not count.
     """
-    ours, theirs = block_means(reference, block), block_means(moved, block)
+    ours, theirs = block_means(reference, AGREEMENT_BLOCK), block_means(moved, AGREEMENT_BLOCK)
     theirs = _levelled(theirs, ours)
     difference = theirs - ours
-    noise = _noise_of_means(reference - moved, ours, difference, block)
-    slack = TOLERATED_PX * _slopes(ours) / block + TOLERATED_GAIN * ours
+    noise = _noise_of_means(reference - moved, ours, difference)
+    slack = TOLERATED_PX * _slopes(ours) / AGREEMENT_BLOCK + TOLERATED_GAIN * ours
     squared = (difference.square() / (noise + slack.square()).clamp(min=1e-12)).mean(0)
     # Neighbours vouch for one another: chance makes one block differ, motion several.
     kernel = torch.tensor([1.0, 2.0, 1.0], device=squared.device) / 4
@@ -39,18 +39,18 @@ def agreement(reference: Tensor, moved: Tensor, block: int = AGREEMENT_BLOCK) ->
     return torch.exp(-(smooth - QUIET).clamp(min=0) / FALL)
 
 
-def agreement_pixels(weights: Tensor, top: int, height: int, width: int, block: int = AGREEMENT_BLOCK) -> Tensor:
+def agreement_pixels(weights: Tensor, top: int, height: int, width: int) -> Tensor:
     """Spread the weights of `agreement` over rows `top` to `top + height` of a frame, `[height, width]`.
 
     Linear between the centres of blocks, so that any band is what the whole frame would give there.
     """
-    rows = _between(weights, top, height, block)
-    return _between(rows.T, 0, width, block).T
+    rows = _between(weights, top, height)
+    return _between(rows.T, 0, width).T
 
 
-def _between(values: Tensor, start: int, count: int, block: int) -> Tensor:
+def _between(values: Tensor, start: int, count: int) -> Tensor:
     """Interpolate `[n, m]`, one row per block, to `count` rows from `start` on; held beyond the outermost centres."""
-    place = (torch.arange(start, start + count, device=values.device) + 0.5) / block - 0.5
+    place = (torch.arange(start, start + count, device=values.device) + 0.5) / AGREEMENT_BLOCK - 0.5
     place = place.clamp(0, len(values) - 1)
     lower = place.long().clamp(max=max(len(values) - 2, 0))
     upper = (lower + 1).clamp(max=len(values) - 1)
@@ -80,7 +80,7 @@ def _levelled(theirs: Tensor, ours: Tensor) -> Tensor:
     return (gain * second + offset).view_as(theirs)
 
 
-def _noise_of_means(difference: Tensor, level: Tensor, of_means: Tensor, block: int) -> Tensor:
+def _noise_of_means(difference: Tensor, level: Tensor, of_means: Tensor) -> Tensor:
     """Variance that noise alone gives the difference of block means, `[4, hb, wb]`.
 
     `difference [4, h, w]` is of pixels. White noise is measured in its finest diagonal details; the factor by which
@@ -92,10 +92,10 @@ def _noise_of_means(difference: Tensor, level: Tensor, of_means: Tensor, block: 
         - difference[:, 0:-1:2, 1::2]
         + difference[:, 1::2, 1::2]
     ) / 2
-    fine = block_means(detail.square(), max(block // 2, 1))
+    fine = block_means(detail.square(), AGREEMENT_BLOCK // 2)
     rows, cols = level.shape[-2:]
     fine = F.pad(fine[None], (0, cols - fine.shape[-1], 0, rows - fine.shape[-2]), mode="replicate")[0]
-    white = torch.stack([_by_level(*pair) for pair in zip(fine, level, strict=True)]) / block**2
+    white = torch.stack([_by_level(*pair) for pair in zip(fine, level, strict=True)]) / AGREEMENT_BLOCK**2
     scatter = (of_means.square() / white.clamp(min=1e-12)).flatten(1).median(1).values / 0.455  # of a normal one
     return white * scatter.clamp(1, LARGEST_EXCESS**2)[:, None, None]
 

@@ -53,6 +53,11 @@ def choose_ratio(signed: Tensor) -> float:
     return ratio_for(metered_means(signed, metering_block(*signed.shape[1:])))
 
 
+def meter_level(signed: Tensor) -> float:
+    """The level that `choose_ratio` brings to its target, as a fraction of white; `signed [4, h, w]`."""
+    return level_of(metered_means(signed, metering_block(*signed.shape[1:])))
+
+
 def metering_block(height: int, width: int) -> int:
     """How many packed pixels each way make one of the blocks that a frame of this packed size is metered by."""
     return max(min(METER_BLOCK_PX, min(height, width) // 8), 1)
@@ -65,12 +70,17 @@ def metered_means(signed: Tensor, block: int) -> Tensor:
 
 def ratio_for(means: Tensor) -> float:
     """The amplification for a frame whose blocks have these means, `[n]` in any order; see `choose_ratio`."""
-    means = means.sort().values
-    low, high = (int(q * (len(means) - 1)) for q in METER_BAND)
-    level = float(means[low : high + 1].mean())
+    level = level_of(means)
     if not level > 0:
         return RATIO_RANGE[1]
     return min(max(METER_TARGET / level, RATIO_RANGE[0]), RATIO_RANGE[1])
+
+
+def level_of(means: Tensor) -> float:
+    """The mean of the block means `[n]` that lie between two quantiles, in any order."""
+    means = means.sort().values
+    low, high = (int(q * (len(means) - 1)) for q in METER_BAND)
+    return float(means[low : high + 1].mean())
 
 
 def packed_to_rgb(planes: Tensor) -> Tensor:
@@ -79,15 +89,13 @@ def packed_to_rgb(planes: Tensor) -> Tensor:
     return torch.stack((r, (g1 + g2) / 2, b), dim=-3)
 
 
-def lowpass_base(
-    balanced: Tensor, colour: OutputColour, camera_to_srgb: Tensor | None, block: int = BASE_BLOCK_PX
-) -> Tensor:
+def lowpass_base(balanced: Tensor, colour: OutputColour, camera_to_srgb: Tensor | None) -> Tensor:
     """The coarse picture a network may add its output to, one value per block, encoded, `[..., 3, hb, wb]`.
 
     `balanced [..., 4, h, w]` is amplified, white-balanced and clipped. Means are taken in linear light, brought to
     the output's colours and encoded. Not upsampled: see `upsample_window`.
     """
-    coarse = block_means(packed_to_rgb(balanced), block)
+    coarse = block_means(packed_to_rgb(balanced), BASE_BLOCK_PX)
     return develop_means(coarse, colour, camera_to_srgb)
 
 

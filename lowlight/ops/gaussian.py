@@ -11,7 +11,7 @@ LOG_VARIANCE_RANGE = (-10.0, 10.0)
 
 
 def kl_divergence(q: Gaussian, p: Gaussian) -> Tensor:
-    """KL(q || p) of diagonal normals, summed over the latent axis, `[B]`, in float32.
+    """KL(q || p) of diagonal normals, summed over all axes but the first, `[B]`, in float32.
 
     Source: thesis, section on conditional VAEs: `1/2 sum [log(vp/vq) - 1 + vq/vp + (mq - mp)^2 / vp]`.
     """

@@ -54,7 +54,9 @@ def gaussian_error(mean: Tensor, target: Tensor) -> Tensor:
 def bernoulli_error(logits: Tensor, target: Tensor) -> Tensor:
     """Sum of binary cross-entropies from logits; gray targets count as they are, without being made 0 or 1."""
     assert logits.shape == target.shape, (logits.shape, target.shape)
-    losses = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none")
+    if logits.dtype != torch.float64:
+        logits, target = logits.float(), target.float()
+    losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return losses.flatten(1).sum(1)
 
 

@@ -50,9 +50,9 @@ class Peak(NamedTuple):
     confidence: float
 
 
-def block_side(height: int, width: int, wanted: int = WANTED_BLOCKS) -> int:
+def block_side(height: int, width: int) -> int:
     """Packed pixels along a block for frames of this size."""
-    return max(2, min(height, width) // wanted)
+    return max(2, min(height, width) // WANTED_BLOCKS)
 
 
 def register(reference: Tensor, frame: Tensor, largest_px: float = 64.0) -> Registration:

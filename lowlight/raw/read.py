@@ -1,4 +1,4 @@
-"""From a RAW file to a `RawFrame`: the only place that talks to rawpy.
+"""From a RAW file to a `RawFrame`; no other folder talks to rawpy.
 
 LibRaw decodes; everything it says is copied out while the file is open, judged afterwards. A file that is no
 usable Bayer RAW is refused with a sentence of its own. One decoder object per call, so calls from several

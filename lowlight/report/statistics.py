@@ -34,7 +34,6 @@ MEASURES = {
     "mae": Measure("MAE", 4),
     "colour_error": Measure("colour", 2),
 }
-SID_RATIOS = (100.0, 250.0, 300.0)
 RATIO_EDGES = (50.0, 100.0, 200.0)
 ISO_EDGES = (200.0, 800.0, 3200.0)  # the bands are two stops wide
 EXACT_GROUPS = 6  # up to so many different ratios are shown as they are

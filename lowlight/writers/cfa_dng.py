@@ -25,6 +25,7 @@ from lowlight.writers.ifd import (
 _CFA_PHOTOMETRIC = 32803
 _D65_ILLUMINANT = 21
 _DENOMINATOR = 1_000_000
+_LARGEST = 2**31 - 1  # of a signed fraction's parts
 _BAND_ROWS = 512
 
 
@@ -115,7 +116,15 @@ def write_cfa_dng(
 
 
 def _fractions(values: Iterable[float]) -> list[Fraction]:
-    return [Fraction(round(float(value) * _DENOMINATOR), _DENOMINATOR) for value in values]
+    """Fractions of 32-bit numbers: to six digits where the number is small, and of large ones as near as may be."""
+    return [_fraction(float(value)) for value in values]
+
+
+def _fraction(value: float) -> Fraction:
+    denominator = _DENOMINATOR
+    while abs(value) * denominator > _LARGEST:
+        denominator //= 10
+    return Fraction(round(value * denominator), denominator)
 
 
 def _shutter(exposure_s: float) -> Fraction:

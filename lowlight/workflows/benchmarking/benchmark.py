@@ -164,10 +164,10 @@ class _Bench:
         if config.pieces:
             yield from self._each("pieces", None, ("lowlight",), self._pieces)
         if config.forward:
-            yield from self._each("forward", None, SIDES, lambda side: self._forward(side, config.batch, 1))
+            yield from self._each("forward", None, SIDES, lambda side: self._forward(side, config.batch))
             if config.precision == "auto":
                 yield from self._each(
-                    "forward-fp32", None, SIDES[1:], lambda side: self._forward(side, config.batch, 1, "fp32")
+                    "forward-fp32", None, SIDES[1:], lambda side: self._forward(side, config.batch, "fp32")
                 )
         if config.train:
             yield from self._each("train", None, SIDES, self._train)
@@ -194,7 +194,7 @@ class _Bench:
         measures: dict[str, tuple[str, Callable[[float], Row]]] = {
             "megapixels": ("photo", lambda at: self._photo("lowlight", at)),
             "photos": ("folder", lambda at: self._folder(int(at), SMALL_MEGAPIXELS)),
-            "batch": ("forward", lambda at: self._forward("lowlight", int(at), 1)),
+            "batch": ("forward", lambda at: self._forward("lowlight", int(at))),
             "frames": ("photo", lambda at: self._photo("lowlight", config.megapixels[0], frames=int(at))),
             "stride": ("photo", lambda at: self._photo("lowlight", config.megapixels[0], stride=int(at))),
         }
@@ -226,13 +226,11 @@ class _Bench:
         size = height * width / 1e6
         return {**values, "seconds_per_mp": values["seconds"] / size, "mib_per_mp": values["peak_mib"] / size}
 
-    def _forward(self, side: str, batch: int | None, frames: int, precision: str | None = None) -> Row:
+    def _forward(self, side: str, batch: int | None, precision: str | None = None) -> Row:
         place = self._place()
         place["precision"] = precision or place["precision"]
         network = {"model": self.name, "options": self.options}
-        return run_task(
-            "forward", self.config.threads, side=side, batch=batch, frames=frames, repeats=3, **network, **place
-        )
+        return run_task("forward", self.config.threads, side=side, batch=batch, repeats=3, **network, **place)
 
     def _train(self, side: str) -> Row:
         network = {"model": self.name, "options": self.options}

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lowlight.core.compute import wait_for
+
 SIDES = (1024, 2048)  # of square products: large enough for full speed, small enough for seconds
 REPEATS = 3
 
@@ -35,14 +37,6 @@ class Spent(NamedTuple):
     def on(self, device: torch.device) -> float:
         """The seconds that rates go by."""
         return self.cpu_s if device.type == "cpu" else self.wall_s
-
-
-def wait_for(device: torch.device) -> None:
-    """Let a device finish what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def spent(work: Callable[[], object], device: torch.device) -> Spent:

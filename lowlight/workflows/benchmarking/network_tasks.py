@@ -10,7 +10,6 @@ from typing import Any, cast
 import torch
 
 from lowlight.core.compute import choose_device, choose_precision, keep_freed_memory
-from lowlight.core.errors import UsageError
 from lowlight.core.restoration import Batch, ModelTraits, RestorationModel
 from lowlight.models import build_model, model_config
 from lowlight.models.macs import count_macs
@@ -30,7 +29,7 @@ WARM_STEPS = 1  # of training: the first one makes the optimiser's state
 
 
 def forward_task(
-    side: str, model: str, options: Values, device: str, precision: str, batch: int | None, frames: int, repeats: int
+    side: str, model: str, options: Values, device: str, precision: str, batch: int | None, repeats: int
 ) -> Values:
     """The network alone, in turn with matrix products: seconds per tile, GFLOP/s, share of the limit."""
     plain = side == "plain"
@@ -48,13 +47,8 @@ def forward_task(
     count = batch or default_batch(traits, place)
     if not plain:
         pack_weights(network, count)
-    if frames > traits.max_frames:
-        raise UsageError(f"{model} takes {traits.max_frames} frame at most, not {frames}; measure a model of sets")
-    entered = torch.rand(count, frames, traits.in_channels, traits.tile, traits.tile, dtype=torch.float32)
-    entered = entered.to(place, dtype)
-    if not plain:
-        flat = entered.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        entered = flat.unflatten(0, (count, frames))  # type: ignore[no-untyped-call]
+    tiles = torch.rand(count, traits.in_channels, traits.tile, traits.tile, dtype=torch.float32).to(place, dtype)
+    entered = (tiles if plain else tiles.contiguous(memory_format=torch.channels_last)).unsqueeze(1)
     taken: list[Spent] = []
     limits: list[float] = []
     with torch.inference_mode():
@@ -64,15 +58,13 @@ def forward_task(
             taken.append(spent(lambda: restore.restore(entered), place))
     rates = [2e-9 * macs * count / one.on(place) for one in taken]
     shares = [rate / limit for rate, limit in zip(rates, limits, strict=True)]
-    single = frames == 1  # the operations are counted for one frame
     return {
         "seconds_per_tile": statistics.median(one.wall_s for one in taken) / count,
         "cpu_seconds_per_tile": statistics.median(one.cpu_s for one in taken) / count,
-        "gflops": statistics.median(rates) if single else None,
+        "gflops": statistics.median(rates),
         "limit_gflops": statistics.median(limits),
-        "share_of_limit": statistics.median(shares) if single else None,
+        "share_of_limit": statistics.median(shares),
         "batch": count,
-        "frames": frames,
         "peak_mib": peak_mib(place),
         "precision": str(dtype).removeprefix("torch."),
     }

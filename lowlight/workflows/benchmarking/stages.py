@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lowlight.workflows.benchmarking.limits import wait_for
+from lowlight.core.compute import wait_for
 
 STAGES = (
     "load",

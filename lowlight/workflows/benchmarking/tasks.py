@@ -49,7 +49,6 @@ from lowlight.workflows.enhancing.planning import plan_jobs
 from lowlight.writers import write_picture
 
 Values = dict[str, Any]
-SIDES = ("plain", "lowlight")
 WARM_PHOTOS = 3  # on a device, before its clock is believed
 
 

@@ -24,11 +24,12 @@ from lowlight.restorer import Pixels
 from lowlight.workflows.editing.masks import blend_mask, changed_region
 from lowlight.workflows.editing.photos import Sidecar, level_size
 from lowlight.workflows.editing.pyramid import WHITE, EditOptions, Floats, Pyramid
+from lowlight.workflows.enhancing.inputs import printable
 from lowlight.workflows.enhancing.outputs import check_writable, make_folder, refuse_cameras_picture
 from lowlight.workflows.enhancing.photo_steps import meter, refuse_black
+from lowlight.workflows.enhancing.samples import MOST_SAMPLES, sample_paths, sample_seed
 from lowlight.writers import WriterOptions, write_picture, writer_for
 
-MOST_SAMPLES = 99
 _TURNED_BACK = {6: 8, 8: 6}  # EXIF orientations that undo one another; all others undo themselves
 
 
@@ -102,7 +103,7 @@ def import_coarse(
     writer_for(out)
     if out.suffix.lower() == ".dng":
         raise UsageError("an edited picture has no linear form; name a PNG, TIFF, JPEG or JPEG XL")
-    outputs = (out, *(out.with_name(f"{out.stem}.sample-{n:02}{out.suffix}") for n in range(1, samples + 1)))
+    outputs = (out, *sample_paths(out, samples))
     _check_places(outputs, photo, options.overwrite)
     if any(path.exists() and picture.exists() and path.samefile(picture) for path in outputs):
         raise OutputError(f"{picture} would be overwritten by its own result; name another place")
@@ -131,11 +132,13 @@ def import_coarse(
         )
     pyramid.check_level(belongs.level)
     edit = _Edit(pyramid, pyramid.seen(read_raw(photo)), belongs, painted)
-    frame, said = edit.frame, (f"lowlight {__version__}", f"weights {belongs.weights}", f"ratio {belongs.ratio:.6g}")
+    # JSON can say what no picture can hold.
+    frame, weights = edit.frame, printable(belongs.weights)
+    said = (f"lowlight {__version__}", f"weights {weights}", f"ratio {belongs.ratio:.6g}")
     make_folder(out.parent)
     for number, path in enumerate(outputs):
         drawn = () if not number else (f"sample {number}, seed {seed}",)
-        pixels = edit.rendered(pyramid.noise(frame, (seed << 7) + number, belongs.level) if number else None)
+        pixels = edit.rendered(pyramid.noise(frame, sample_seed(seed, number), belongs.level) if number else None)
         recorded = (*said, f"edited at level {belongs.level}", *drawn)
         write_picture(path, Picture(turn_upright(pixels, frame.orientation), frame.metadata, recorded))
     return Imported(outputs, edit.painted_share)

@@ -7,7 +7,7 @@ exactly the packed size divided by 2^(k-1).
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lowlight.core.atomic import replacing
+from lowlight.core.atomic import write_text
 from lowlight.core.config import from_dict, to_dict
 from lowlight.core.errors import BrokenFileError, ConfigError, UsageError
 from lowlight.core.restoration import ModelTraits, Noise, Restoration
@@ -58,8 +58,7 @@ class Sidecar:
 
     def write(self, path: Path) -> None:
         """Write it as JSON."""
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(to_dict(self), indent=2) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(to_dict(self), indent=2) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> "Sidecar":
@@ -106,7 +105,8 @@ def render(
     if not 1 <= level <= len(traits.latents):
         raise UsageError(f"level is {level}; this model has levels 1 (finest) to {len(traits.latents)}")
     height, width = frame.shape[-2:]
-    grid, padded = _padded_grid(height, width, traits, rule or dense(traits.tile))
+    grid = TileGrid.cover(height, width, traits.tile, rule or dense(traits.tile), traits.latent_stride)
+    padded = grid.padded
     frame = reflect_pad(frame, 0, padded[0] - height, 0, padded[1] - width)
     whole = None
     if painted is not None and painted_level is not None:
@@ -198,12 +198,3 @@ def _cut(whole: Tensor, row: int, col: int, traits: ModelTraits, level: int) -> 
     scale = _scale(traits, level)
     side = scale(traits.tile)
     return whole[:, scale(row) : scale(row) + side, scale(col) : scale(col) + side]
-
-
-def _padded_grid(height: int, width: int, traits: ModelTraits, rule: GridRule) -> tuple[TileGrid, tuple[int, int]]:
-    """Tiles whose starts are multiples of the stride, and the size to pad the frame to so that they cover it."""
-    stride = traits.latent_stride
-    size = [max(-(-side // stride) * stride, traits.tile) for side in (height, width)]
-    grid = TileGrid.cover(size[0], size[1], traits.tile, rule)
-    rows, cols = (tuple(start // stride * stride for start in starts) for starts in (grid.rows, grid.cols))
-    return replace(grid, rows=rows, cols=cols), (size[0], size[1])

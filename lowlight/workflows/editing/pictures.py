@@ -82,18 +82,3 @@ def draw_noise(latents: tuple[Latent, ...], generator: torch.Generator) -> Noise
 def fix_from(noise: Noise, level: int) -> Noise:
     """Noise, coarsest first, that leaves `level` and all coarser levels at their means."""
     return tuple(torch.zeros_like(one) if len(noise) - place >= level else one for place, one in enumerate(noise))
-
-
-def fill(picture: Tensor, region: Tensor, rounds: int = 200) -> Tensor:
-    """Paint over a region `[B, 1, h, w]` of `[B, C, h, w]` with what surrounds it, as with a soft brush of skin.
-
-    Solves Laplace's equation by repeated means of the four neighbours.
-    """
-    outside = (~region).to(picture.dtype)
-    mean = (picture * outside).sum((2, 3), keepdim=True) / outside.sum((2, 3), keepdim=True).clamp(min=1)
-    filled = torch.where(region, mean, picture)
-    for _ in range(rounds):
-        padded = torch.nn.functional.pad(filled, (1, 1, 1, 1), mode="replicate")
-        around = padded[..., :-2, 1:-1] + padded[..., 2:, 1:-1] + padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:]
-        filled = torch.where(region, around / 4, picture)
-    return filled

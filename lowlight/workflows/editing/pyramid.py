@@ -30,7 +30,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class EditOptions:
-    """With which network a photo is edited, and where. Impossible values raise `UsageError`."""
+    """With which network a photo is edited, and where."""
 
     weights: Path | None = None  # None: those shipped for the pyramid
     device: str = "auto"

@@ -1,7 +1,7 @@
 """A list of dark RAW photos or scenes of several in, bright pictures out; one bad photo never stops the rest.
 
-One thread reads and meters ahead and one writes behind while the network runs, so that at most a few photos are in
-memory whatever their number. Every output appears whole under its final name or not at all.
+Threads read and meter ahead and write behind while the network runs, as many as the options' `jobs`, so that a few
+photos are in memory whatever their number. Every output appears whole under its final name or not at all.
 """
 
 import statistics

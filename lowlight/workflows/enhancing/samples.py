@@ -46,14 +46,23 @@ class SampleOptions:
 
     def generator(self, number: int) -> torch.Generator:
         """The source of one sample's draws, the same for every photo whatever was done before."""
-        return torch.Generator().manual_seed((self.seed << 7) + number)
+        return torch.Generator().manual_seed(sample_seed(self.seed, number))
 
     def paths(self, output: Path) -> list[Path]:
         """Where the samples of a picture go, and last the map of their spread."""
         if not self.count:
             return []
-        samples = [output.with_name(f"{output.stem}.sample-{n:02}{output.suffix}") for n in range(1, self.count + 1)]
-        return [*samples, output.with_name(f"{output.stem}.spread.png")]
+        return [*sample_paths(output, self.count), output.with_name(f"{output.stem}.spread.png")]
+
+
+def sample_seed(seed: int, number: int) -> int:
+    """What the draws of one sample are seeded with; numbers, of which there are up to 99, begin at 1."""
+    return (seed << 7) + number
+
+
+def sample_paths(output: Path, count: int) -> list[Path]:
+    """Where so many samples of a picture go."""
+    return [output.with_name(f"{output.stem}.sample-{n:02}{output.suffix}") for n in range(1, count + 1)]
 
 
 class Spread:

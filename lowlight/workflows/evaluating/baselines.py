@@ -10,7 +10,7 @@ import torch
 from lowlight.core.errors import UsageError
 from lowlight.core.photo import RawFrame
 from lowlight.ops.color import encode
-from lowlight.ops.demosaic import demosaic
+from lowlight.ops.demosaic import REACH_PX, demosaic
 from lowlight.ops.exposure import amplify, packed_to_rgb
 from lowlight.raw.bayer import in_blocks, origin_padding, pack, packed_size
 from lowlight.raw.develop import develop
@@ -26,8 +26,8 @@ WAVELET_METHOD = {"half": "BayesShrink", "full": "VisuShrink"}
 def amplified(frame: RawFrame, ratio: float, *, half: bool) -> Pixels:
     """Amplify, balance, demosaic and develop one frame without any denoising.
 
-    Returns uint16 `[H, W, 3]` in sRGB primaries and LibRaw's curve, not turned: of the mosaic's size by bilinear
-    interpolation, or with `half` one pixel for each 2x2 block.
+    Returns uint16 `[H, W, 3]` in sRGB primaries and LibRaw's curve, not turned: of the mosaic's size by the filters
+    of Malvar, He and Cutler, or with `half` one pixel for each 2x2 block.
     """
     sizes = frame.size
     frame = in_blocks(frame) if half else frame
@@ -39,8 +39,7 @@ def amplified(frame: RawFrame, ratio: float, *, half: bool) -> Pixels:
     picture = np.empty((rows, cols, 3), dtype=np.uint16)
     for start in range(0, height, BAND_ROWS):
         stop = min(start + BAND_ROWS, height)
-        # One packed row more on either side: interpolation looks at the neighbours.
-        low, high = max(start - 1, 0), min(stop + 1, height)
+        low, high = max(start - REACH_PX, 0), min(stop + REACH_PX, height)
         planes = amplify(pack(frame, low, high), ratio, gains, "wb")
         rgb = packed_to_rgb(planes) if half else demosaic(planes)
         rgb = rgb[:, scale * (start - low) : scale * (stop - low), left : left + cols]

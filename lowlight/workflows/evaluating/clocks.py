@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lowlight.core.compute import wait_for
 from lowlight.core.photo import RawFrame
-from lowlight.ops.blending import BandBlender, FloatArray, tile_weights
+from lowlight.device_restorer import DeviceRestorer
+from lowlight.ops.blending import BandBlender, FloatArray, merge_tensors, tile_weights
 from lowlight.ops.tiling import TileGrid
 from lowlight.restorer import Restorer
 
@@ -28,21 +30,16 @@ class NetworkClock:
 
     def _around(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def timed(frames: Tensor, *arguments: Any, **named: Any) -> Any:
-            _wait_for(frames.device)
+            wait_for(frames.device)
             began = time.perf_counter()
             try:
                 result = function(frames, *arguments, **named)
-                _wait_for(frames.device)
+                wait_for(frames.device)
                 return result
             finally:
                 self.seconds += time.perf_counter() - began
 
         return timed
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 class MergeClock:
@@ -65,14 +62,22 @@ class MergeClock:
         u = traits.upscale
         weights = tile_weights(u * traits.tile, options.merge, options.power, u * traits.halo)
         tile = np.random.default_rng(0).random((traits.out_channels, *weights.shape), dtype=np.float32)
+        rows, cols = (tuple(u * start for start in starts) for starts in (grid.rows, grid.cols))
+        height, width = (u * size for size in grid.padded)
 
         def ready() -> Iterator[FloatArray]:
             for _ in range(grid.count):
                 yield tile
 
-        rows, cols = (tuple(u * start for start in starts) for starts in (grid.rows, grid.cols))
+        device = self._restorer.device
+        row = torch.from_numpy(tile).to(device).repeat(len(cols), 1, 1, 1)  # where it is merged, for a device
+        placed = torch.from_numpy(weights).to(device)
+        wait_for(device)
         began = time.perf_counter()
-        blender = BandBlender(rows, cols, u * grid.padded[1], traits.out_channels, weights)
-        for _ in blender.merge(ready()):
-            pass
+        if isinstance(self._restorer, DeviceRestorer):
+            merge_tensors((row for _ in rows), rows, cols, (height, width), placed)
+        else:
+            for _ in BandBlender(rows, cols, width, traits.out_channels, weights).merge(ready()):
+                pass
+        wait_for(device)
         return time.perf_counter() - began

@@ -13,9 +13,10 @@ from lowlight.workflows.evaluating.own_inputs import refuse_own_inputs, refuse_s
 from lowlight.workflows.evaluating.pair_lists import PairList, Selection, open_pair_list
 from lowlight.workflows.evaluating.previews import PreviewBook
 from lowlight.workflows.evaluating.protocols import find_protocol
-from lowlight.workflows.evaluating.report_page import LOG, PAGE, read_curves, write_page, write_rows
+from lowlight.workflows.evaluating.report_page import PAGE, read_curves, write_page, write_rows
 from lowlight.workflows.evaluating.together import evaluate_together
 from lowlight.workflows.evaluating.weight_lists import WeightsList, expand_weights, with_strategies
+from lowlight.workflows.training.log import LOG
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,7 @@ Source of the reconstruction score: G. Dorta et al., Laplacian Pyramid of Condit
 against 22.78 +- 4.64 of the plain VAE, on photographs). The edit is scored on drawn faces, whose twins are known.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +14,8 @@ from torch import Tensor
 from lowlight.core.errors import DataError
 from lowlight.data.faces import Face, FacesConfig, Split, drawn_face, read_faces
 from lowlight.ops.pyramid import down
-from lowlight.workflows.editing.pictures import Edit, PaintableModel, edit, fill, reconstruct
+from lowlight.workflows.editing.pictures import Edit, PaintableModel, edit, reconstruct
 
-Paint = Literal["twin", "fill"]
 BATCH = 64
 EDIT_LEVEL = 2  # at which glasses are taken off
 MOST_FACES = 200  # that are looked at
@@ -51,8 +48,8 @@ class ScoredFaces:
 
 
 def score_opened_faces(model: PaintableModel, faces: ScoredFaces, device: torch.device, seed: int) -> dict[str, float]:
-    """Score a model on a device as `score_faces` does, on faces of its size."""
-    return score_faces(model, faces.of_side(model.traits.tile), level=EDIT_LEVEL, seed=seed, device=device)
+    """Score a model on a device as `score_faces` does, on faces of its size; nothing is drawn, so no seed matters."""
+    return score_faces(model, faces.of_side(model.traits.tile), device=device)
 
 
 def drawn_faces(count: int, side_px: int, glasses_share: float = 0.4) -> list[Face]:
@@ -66,9 +63,6 @@ def score_faces(
     faces: list[Face],
     *,
     level: int = EDIT_LEVEL,
-    paint: Paint = "twin",
-    samples: int = 1,
-    seed: int = 0,
     device: torch.device | None = None,
 ) -> dict[str, float]:
     """Score reconstructions of faces, and edits of those with glasses at a `level` of the pyramid.
@@ -94,61 +88,38 @@ def score_faces(
     rows = []
     for i in range(0, len(wearing), BATCH):
         picture, twin, mask = (one.to(device) for one in _stacked(wearing[i : i + BATCH]))
-        rows.append(score_edit(model, picture, twin, mask, level, paint, samples, seed + i))
+        rows.append(score_edit(model, picture, twin, mask, level))
     for name in rows[0]:
         values = torch.cat([row[name] for row in rows])
         scores[name] = float(values.max() if name == "change_outside" else values.mean())
     return {**scores, "edited": float(len(wearing))}
 
 
-def take_off_glasses(
-    model: PaintableModel,
-    picture: Tensor,
-    twin: Tensor,
-    mask: Tensor,
-    level: int,
-    paint: Paint = "twin",
-    samples: int = 1,
-    seed: int = 0,
-) -> Edit:
+def take_off_glasses(model: PaintableModel, picture: Tensor, twin: Tensor, mask: Tensor, level: int) -> Edit:
     """Edit pictures `[B, 3, n, n]` with glasses where their mask `[B, 1, n, n]` (bool) is, at a level.
 
-    `twin` paints what a careful user would: the coarse picture without glasses; `fill` brushes over the region with
-    the colours around it.
+    What is painted is what a careful user would: the coarse picture of the `twin` without glasses.
     """
     original = reconstruct(model, picture)
-    exported = original.levels[level - 1]
     region = F.max_pool2d(mask.float(), 1 << (level - 1)) > 0
-    painted = PAINTS[paint](exported, twin, region, level)
-    generator = torch.Generator().manual_seed(seed) if samples > 1 else None
-    return edit(model, original, painted, level, samples, generator, region)
+    for _ in range(level - 1):
+        twin = down(twin)
+    painted = torch.where(region, twin, original.levels[level - 1])
+    return edit(model, original, painted, level, region=region)
 
 
-def score_edit(
-    model: PaintableModel,
-    picture: Tensor,
-    twin: Tensor,
-    mask: Tensor,
-    level: int,
-    paint: Paint = "twin",
-    samples: int = 1,
-    seed: int = 0,
-) -> dict[str, Tensor]:
-    """Scores `[B]` of `take_off_glasses`; with several samples their mean."""
-    edited = take_off_glasses(model, picture, twin, mask, level, paint, samples, seed)
-    before = edited.reconstruction
+def score_edit(model: PaintableModel, picture: Tensor, twin: Tensor, mask: Tensor, level: int) -> dict[str, Tensor]:
+    """Scores `[B]` of `take_off_glasses`."""
+    edited = take_off_glasses(model, picture, twin, mask, level)
+    (after,), before = edited.samples, edited.reconstruction
     untouched = (edited.mask == 0).expand_as(before)
-    rows = [
-        {
-            "glasses_before": rmse(before.clamp(0, 1), twin, mask),
-            "glasses_after": rmse(sample.clamp(0, 1), twin, mask),
-            "outside_before": rmse(before.clamp(0, 1), twin, ~mask),
-            "outside_after": rmse(sample.clamp(0, 1), twin, ~mask),
-            "change_outside": ((sample - before).abs() * untouched).flatten(1).amax(1),
-        }
-        for sample in edited.samples
-    ]
-    return {name: torch.stack([row[name] for row in rows]).mean(0) for name in rows[0]}
+    return {
+        "glasses_before": rmse(before.clamp(0, 1), twin, mask),
+        "glasses_after": rmse(after.clamp(0, 1), twin, mask),
+        "outside_before": rmse(before.clamp(0, 1), twin, ~mask),
+        "outside_after": rmse(after.clamp(0, 1), twin, ~mask),
+        "change_outside": ((after - before).abs() * untouched).flatten(1).amax(1),
+    }
 
 
 def rmse(image: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -158,19 +129,6 @@ def rmse(image: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         return 255 * squares.flatten(1).mean(1).sqrt()
     inside = mask.expand_as(squares).float()
     return 255 * ((squares * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)).sqrt()
-
-
-def _paint_twin(exported: Tensor, twin: Tensor, region: Tensor, level: int) -> Tensor:
-    for _ in range(level - 1):
-        twin = down(twin)
-    return torch.where(region, twin, exported)
-
-
-def _paint_fill(exported: Tensor, twin: Tensor, region: Tensor, level: int) -> Tensor:
-    return fill(exported, region)
-
-
-PAINTS: dict[Paint, Callable[[Tensor, Tensor, Tensor, int], Tensor]] = {"twin": _paint_twin, "fill": _paint_fill}
 
 
 def _stacked(faces: list[Face]) -> tuple[Tensor, Tensor, Tensor]:

@@ -57,13 +57,9 @@ def score_fused(model: HierarchicalModel, pictures: FixedFrames, device: torch.d
 
 
 def fusion_figures(
-    options: Any,
-) -> Callable[[HierarchicalModel, Path, str, int], dict[str, str | npt.NDArray[np.uint16]]]:
-    """How to draw the samples of a network on the set that `options` configures."""
-
-    def draw(model: HierarchicalModel, path: Path, title: str, seed: int) -> dict[str, str | npt.NDArray[np.uint16]]:
-        pictures = open_fixed_frames(path, options)
-        frames = range(pictures.max_frames + 1)
-        return {"samples": samples_sheet(model, pictures, items=min(6, len(pictures)), frames=frames, seed=seed)}
-
-    return draw
+    model: HierarchicalModel, path: Path, options: Any, title: str, seed: int
+) -> dict[str, str | npt.NDArray[np.uint16]]:
+    """Draw samples of a network on the set that `options` configures; the picture has no title."""
+    pictures = open_fixed_frames(path, options)
+    frames = range(pictures.max_frames + 1)
+    return {"samples": samples_sheet(model, pictures, items=min(6, len(pictures)), frames=frames, seed=seed)}

@@ -1,6 +1,5 @@
 """One call of `lowlight eval` on networks that read or make finished pictures of one size, such as digits."""
 
-import glob
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from lowlight.checkpoint import LAST, RUN_FILES, file_sha256, load_weights, read_header, weights_file
-from lowlight.core.atomic import replacing
+from lowlight.checkpoint import LAST, RUN_FILES, file_sha256, load_weights, matching_files, read_header, weights_file
+from lowlight.core.atomic import write_text
 from lowlight.core.compute import choose_device
 from lowlight.core.config import from_dict
 from lowlight.core.errors import OutputError, UsageError, WeightsError
@@ -19,8 +18,9 @@ from lowlight.core.photo import Picture
 from lowlight.data import DATASETS
 from lowlight.models import MODELS, current_name
 from lowlight.report.tables import Table
-from lowlight.workflows.evaluating.repair_figures import LOG, Compared
+from lowlight.workflows.evaluating.repair_figures import Compared
 from lowlight.workflows.evaluating.scorers import Figure, Scorer, find_scorer
+from lowlight.workflows.training.log import LOG
 from lowlight.workflows.training.weights_files import EPOCH
 from lowlight.writers import WriterOptions, write_picture
 
@@ -60,11 +60,7 @@ class Loaded:
 
 def expand_patterns(named: Sequence[Path]) -> tuple[Path, ...]:
     """Put the files that a pattern with `*`, `?` or `[...]` matches in its place; other names stay."""
-    found: list[Path] = []
-    for path in named:
-        pattern = glob.has_magic(str(path)) and not path.exists()
-        found += sorted(map(Path, glob.glob(str(path), recursive=True))) if pattern else [path]
-    return tuple(found)
+    return tuple(path for name in named for path in matching_files(name))
 
 
 def are_image_weights(named: Sequence[Path]) -> bool:
@@ -189,8 +185,7 @@ def _write_figure(folder: Path, name: str, figure: Figure) -> Path:
         write_picture(target, Picture(figure), WriterOptions(bits=8))
         return target
     target = folder / f"{name}.svg"
-    with replacing(target) as temporary:
-        temporary.write_text(figure, encoding="utf-8")
+    write_text(target, figure)
     return target
 
 

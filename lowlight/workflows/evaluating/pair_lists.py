@@ -6,7 +6,7 @@ from typing import Any
 
 from lowlight.checkpoint import file_sha256
 from lowlight.core.errors import UsageError
-from lowlight.data.pairs import Pair, PairRow, fit_truth, list_sha256, load_pair, pair_hashes, ratio_from_exposures
+from lowlight.data.pairs import Pair, PairRow, fit_truth, list_sha256, load_pair, pair_hashes, pair_ratio
 from lowlight.data.pictures import READERS
 from lowlight.data.sid import MISALIGNED_SCENES, choose_rows, open_pairs, read_exclude_file
 from lowlight.raw.read import read_raw
@@ -79,7 +79,7 @@ def load_pair_at(row: PairRow, size: Size) -> Pair:
         frame = read_raw(row.dark)
         truth, bright_s = render_full_size(row.bright)
         truth = fit_truth(truth, frame, row.bright)
-        ratio = row.ratio or ratio_from_exposures(frame, bright_s, row)
+        ratio = pair_ratio(row, frame, bright_s)
         return Pair(row.dark.name, row.scene, frame, truth, ratio)
     pair = load_pair(row)
     if size == "full" and pair.truth.shape[:2] != pair.frame.size:

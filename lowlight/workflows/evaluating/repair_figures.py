@@ -20,10 +20,9 @@ from lowlight.report.curves import STYLE, thinned
 from lowlight.report.digit_figures import image_grid
 from lowlight.report.plots import HEIGHT, WIDTH, Series, line_plot
 from lowlight.workflows.evaluating.repair_scores import open_repairs, repair
-from lowlight.workflows.training.log import TrainingLog
+from lowlight.workflows.training.log import LOG, TrainingLog
 
 EXAMPLES = 12  # digits in a grid
-LOG = "log.jsonl"
 CURVES = {"mse": "squared error", "neg_elbo": "-ELBO", "fisher_loss": "Fisher loss"}
 _COLOURS = ("#2f6f73", "#c4622d", "#6b5ca5", "#a3a02f", "#b83b5e", "#4a7fb0")  # of curves
 _KEYS, _KEY_X, _KEY_WIDTH, _KEY_HEIGHT = 3, 70, 160, 18  # names in a row below the curves, drawing units

@@ -63,10 +63,6 @@ class Scorer:
         return next(name for name in self.decides if name in scores)
 
 
-def _fusion_figures(model: Any, path: Path, options: Any, title: str, seed: int) -> dict[str, Figure]:
-    return fusion_figures(options)(model, path, title, seed)
-
-
 def _fusion() -> Scorer:
     return Scorer(
         open=open_scored_fusion,
@@ -74,7 +70,7 @@ def _fusion() -> Scorer:
         decides=("mse_min",),
         highest=False,
         title="Squared error of the best of ten samples, and bits per dimension",
-        figures=_fusion_figures,
+        figures=fusion_figures,
     )
 
 

@@ -1,14 +1,12 @@
 """From the weights that are named to the methods that are scored, and which of them are versions of one model."""
 
-import glob
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lowlight.checkpoint import find_weights, read_header, weights_file
-from lowlight.core.errors import WeightsError
+from lowlight.checkpoint import find_weights, matching_files, read_header, weights_file
 from lowlight.ops.strategies import STRATEGIES, choose_tiling
 from lowlight.workflows.evaluating.methods import EvaluateOptions
 
@@ -31,24 +29,13 @@ def expand_weights(named: Sequence[Path], *, versions: bool = False) -> WeightsL
     files: list[str | Path | None] = []
     groups: dict[str, tuple[int, ...]] = {}
     for name in named:
-        matches = _matches(name)
+        matches = [weights_file(name)] if name.is_dir() else matching_files(name)
         if len(matches) > 1:
             groups[str(name)] = tuple(range(len(files), len(files) + len(matches)))
         files += matches
     if versions:
         groups = _by_header([find_weights(file) for file in files])
     return WeightsList(tuple(files), groups)
-
-
-def _matches(name: Path) -> list[Path]:
-    if name.is_dir():
-        return [weights_file(name)]
-    if not glob.has_magic(str(name)) or name.is_file():
-        return [name]
-    matches = sorted(Path(found) for found in glob.glob(str(name), recursive=True))
-    if not matches:
-        raise WeightsError(f"no file matches {name}")
-    return matches
 
 
 def _by_header(paths: Sequence[Path]) -> dict[str, tuple[int, ...]]:

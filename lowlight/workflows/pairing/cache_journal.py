@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -12,8 +13,7 @@ from lowlight import __version__
 from lowlight.core.config import from_dict, to_dict
 from lowlight.core.errors import ConfigError, DataError, OutputError
 from lowlight.data.cache import INDEX, CachedPair, CacheIndex, FrameRecord, TruthRecord, file_hash, is_whole
-from lowlight.data.decoding import pair_ratio
-from lowlight.data.pairs import PairRow
+from lowlight.data.pairs import PairRow, pair_ratio
 from lowlight.raw.render import libraw_version
 
 logger = logging.getLogger(__name__)
@@ -121,8 +121,11 @@ class Journal:
         self._path.unlink(missing_ok=True)
 
     def _append(self, line: dict[str, Any]) -> None:
-        with self._lock, self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        with self._lock, self._path.open("a+b") as file:
+            # What a killed run cut off must not swallow this line as well.
+            if file.tell() and file.seek(-1, os.SEEK_END) and file.read(1) != b"\n":
+                file.write(b"\n")
+            file.write((json.dumps(line) + "\n").encode())
 
     def _read_index(self, path: Path) -> None:
         try:
@@ -143,7 +146,7 @@ class Journal:
                 for kind, values in entry.items():
                     record = from_dict(KINDS[kind], values, JOURNAL)
                     self.known[kind, record.source.path] = record
-            except (ValueError, KeyError, AttributeError, ConfigError):
+            except (ValueError, KeyError, TypeError, AttributeError, ConfigError):
                 continue  # the last line of a killed run; what it would have said is decoded again
 
     def _expect(self, settings: dict[str, Any]) -> None:

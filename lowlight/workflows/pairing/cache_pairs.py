@@ -15,7 +15,7 @@ from threading import Lock
 
 import numpy as np
 
-from lowlight.core.atomic import is_leftover, replacing
+from lowlight.core.atomic import is_leftover, replacing, write_text
 from lowlight.core.errors import DataError, InterruptedRunError, LowlightError, OutputError, UsageError
 from lowlight.core.photo import RGGB, RawFrame
 from lowlight.data.cache import (
@@ -239,8 +239,7 @@ class _Plan:
     def _finish(self, count: "_Count") -> CacheSummary:
         """Write the index of what could be decoded, and remove what it does not name."""
         index = self.journal.index(self.rows, self.shown, self.failed)
-        with replacing(self.folder / INDEX) as temporary:
-            temporary.write_text(index_json(index), encoding="utf-8")
+        write_text(self.folder / INDEX, index_json(index))
         self.journal.end()
         records: tuple[Record, ...] = (*index.frames, *index.truths)
         sizes = {record.file: npy_bytes(record.shape) for record in records}

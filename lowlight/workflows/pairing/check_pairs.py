@@ -13,16 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lowlight.core.atomic import replacing
-from lowlight.core.errors import LowlightError, OutputError, UsageError
+from lowlight.core.atomic import write_text
+from lowlight.core.errors import LowlightError, UsageError
 from lowlight.core.photo import RawFrame
 from lowlight.data.alignment import Alignment, align, light_blocks, measured_gain, truth_light
 from lowlight.data.cache import INDEX, PairCache, is_cache, open_cache
-from lowlight.data.pairs import PairRow, files_of, fit_truth, ratio_from_exposures, read_manifest, read_truth
-from lowlight.data.sid import Burst, choose_rows, exposure_ratio, open_pairs, parse_name
+from lowlight.data.pairs import PairRow, exposure_ratio, files_of, fit_truth, pair_ratio, read_manifest, read_truth
+from lowlight.data.sid import Burst, choose_rows, open_pairs, parse_name
 from lowlight.ops.color import LUMA, apply_matrix
 from lowlight.ops.exposure import packed_to_rgb
-from lowlight.ops.registration import block_side
+from lowlight.ops.registration import MIN_CONFIDENCE, block_side
 from lowlight.ops.resize import mean_of_blocks
 from lowlight.raw.bayer import in_blocks, pack
 from lowlight.raw.exif import read_metadata
@@ -32,7 +32,6 @@ Pixels = npt.NDArray[np.uint16]
 Verdict = Literal["ok", "unreadable", "different", "misaligned", "levels", "exposure"]
 Progress = Callable[[int, int], None]  # pairs done, pairs in all
 
-MIN_PEAK = 10.0  # pairs of one scene reach 15 to 50 at ratios of 100 to 300, pairs of different scenes 4 to 7
 FLAT_CORRELATION = 0.8  # of coarse blocks: enough to take pictures without detail for the same scene
 COARSE = 4  # blocks along a coarse block
 EXCLUDE_TITLE = "# Pairs to leave out: one scene, file or pair (dark and bright file) a line."
@@ -118,7 +117,7 @@ def judge(named: PairCheck, frame: RawFrame, truth: Pixels, ratio: float, option
     bright = truth_light(truth)
     found = align(light_blocks(dark, block), light_blocks(bright, block), block)
     clipped = torch.from_numpy((truth.max(axis=2) > CLIPPED * 65535).astype(np.float32))
-    moved = found.shift_px if found.peak >= MIN_PEAK else (0.0, 0.0)
+    moved = found.shift_px if found.peak >= MIN_CONFIDENCE else (0.0, 0.0)
     planes = (dark, *(_moved_back(plane, moved) for plane in (bright, clipped)))
     coarse = [light_blocks(plane, COARSE * block) for plane in planes]
     usable = coarse[2] == 0
@@ -131,7 +130,7 @@ def judge(named: PairCheck, frame: RawFrame, truth: Pixels, ratio: float, option
         peak=round(found.peak, 2),
         correlation=round(found.correlation, 4),
     )
-    if found.peak < MIN_PEAK:
+    if found.peak < MIN_CONFIDENCE:
         if _together(coarse[0], coarse[1]) >= FLAT_CORRELATION:
             return _with_level(replace(check, shift_px=None), gain, options)
         reason = "the two files show different scenes, or too little of one to be compared"
@@ -150,11 +149,7 @@ def write_exclude_file(path: Path, rows: list[PairCheck], *, overwrite: bool = F
     """Write the pairs that are not fine to `path`, whole or not at all; returns how many there are."""
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists already and may hold lines of yours; choose another name, or --overwrite")
-    try:
-        with replacing(path) as temporary:
-            temporary.write_text(exclude_text(rows), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path} could not be written: {error.strerror or error}") from error
+    write_text(path, exclude_text(rows))
     return sum(row.verdict != "ok" for row in rows)
 
 
@@ -197,7 +192,7 @@ def _from_files(row: PairRow) -> _Loaded:
     truth = fit_truth(truth, frame, row.bright)
     if truth.shape[:2] == frame.size:
         truth = mean_of_blocks(truth)
-    ratio = ratio_from_exposures(frame, bright_s, row) if row.ratio is None else row.ratio
+    ratio = pair_ratio(row, frame, bright_s)
     bright_s = bright_s or read_metadata(row.bright).exposure_s
     return _Loaded(in_blocks(frame), truth, ratio, frame.metadata.exposure_s, bright_s)
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 
-from lowlight.core.atomic import replacing
+from lowlight.core.atomic import write_text
 from lowlight.core.errors import OutputError, UsageError
+from lowlight.data.pairs import exposure_ratio
 from lowlight.data.scenes import procedural_scene
-from lowlight.data.sid import SPLIT_OF_DIGIT, exposure_ratio
+from lowlight.data.sid import SPLIT_OF_DIGIT
 from lowlight.ops.color import srgb_decode
 from lowlight.workflows.demo import BRIGHT_EXPOSURE_S, write_dark_raw
 
@@ -54,8 +55,7 @@ def write_sid_tree(folder: Path, options: SidTreeOptions | None = None) -> int:
     for digit, scenes in options.scenes:
         lines = [line for number in range(scenes) for line in _write_scene(folder, digit, number, options)]
         count += len(lines)
-        with replacing(folder / f"Sony_{SPLIT_OF_DIGIT[digit]}_list.txt") as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write_text(folder / f"Sony_{SPLIT_OF_DIGIT[digit]}_list.txt", "".join(f"{line}\n" for line in lines))
     return count
 
 

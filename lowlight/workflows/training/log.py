@@ -7,6 +7,8 @@ from typing import Any
 from lowlight.core.atomic import write_text
 from lowlight.report.tables import finite
 
+LOG = "log.jsonl"  # in a run's folder
+
 
 class TrainingLog:
     """Appends rows to a JSONL file and, for a resumed run, drops the rows that will be written again."""

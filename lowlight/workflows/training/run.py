@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lowlight.checkpoint import BEST, LAST, read_header, save_state
-from lowlight.core.atomic import replacing
+from lowlight.core.atomic import write_text
 from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.errors import ConfigError, LowlightError, WeightsError
 from lowlight.core.restoration import Batch
@@ -24,7 +24,7 @@ from lowlight.workflows.training.board import Board
 from lowlight.workflows.training.compute import fast_kernels, one_thread_ahead
 from lowlight.workflows.training.config import TrainConfig
 from lowlight.workflows.training.learner import Learner
-from lowlight.workflows.training.log import TrainingLog
+from lowlight.workflows.training.log import LOG, TrainingLog
 from lowlight.workflows.training.parts import epoch_steps, fresh_model, open_source, plan_model, same_data
 from lowlight.workflows.training.stopping import StopFlag
 from lowlight.workflows.training.team import Team
@@ -33,7 +33,7 @@ from lowlight.workflows.training.weights_files import Standing, WeightsFiles
 
 logger = logging.getLogger(__name__)
 
-STATE, LOG, CURVES, BOARD = "state.pt", "log.jsonl", "curves.svg", "tensorboard"
+STATE, CURVES, BOARD = "state.pt", "curves.svg", "tensorboard"
 MAX_SKIPPED_IN_A_ROW = 50
 
 
@@ -249,8 +249,7 @@ class Run:
         save_state(self.folder / STATE, state)
         self.files.write(LAST, self.weights(), self._reached())
         if picture := curves_svg(self.log.rows()):
-            with replacing(self.folder / CURVES) as temporary:
-                temporary.write_text(picture, encoding="utf-8")
+            write_text(self.folder / CURVES, picture)
 
     def restore_state(self, state: dict[str, Any]) -> None:
         """Go on where a saved state stands."""

@@ -1,6 +1,5 @@
 """The weights files of a run: the best, the last, and those of its last epochs."""
 
-import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,6 @@ from lowlight.core.config import to_dict
 from lowlight.models import MODELS, model_config
 from lowlight.objectives import Objective
 from lowlight.workflows.training.config import TrainConfig
-
-logger = logging.getLogger(__name__)
 
 EPOCH = re.compile(r"epoch-(\d+)\.safetensors")
 
