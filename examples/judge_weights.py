@@ -123,8 +123,12 @@ def seam(restorer: Restorer, frame: RawFrame) -> tuple[float, float]:
     for axis, starts in ((0, grid.rows), (1, grid.cols)):
         steps = np.abs(np.diff(pixels, axis=axis)).mean(axis=(1 - axis, 2))
         ends = np.array([u * start for start in starts[1:]] + [u * (start + grid.tile) for start in starts[:-1]]) - 1
+        if not len(ends):
+            continue  # one tile reaches from end to end
         at = steps[ends].mean()
         ratios.append([at / np.mean([steps[ends - away], steps[ends + away]]) for away in (1, 2)])
+    if not ratios:
+        return float("nan"), float("nan")
     one, two = np.max(ratios, axis=0)
     return float(one), float(two)
 

@@ -9,6 +9,7 @@ import glob
 import hashlib
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ DEFAULT_WEIGHTS = "sid-net-slim"
 BURST_WEIGHTS = "sid-net-slim-burst"  # the default where several frames make one picture
 POSTERIOR = "encoder."  # parameters that only training needs
 BEST, LAST = "best.safetensors", "last.safetensors"  # of a run's folder
+EPOCH = re.compile(r"epoch-(\d+)\.safetensors")  # the name of one of a run's last epochs
 RUN_FILES = (BEST, LAST, "weights.safetensors")  # which of them stands for a run; the last is of an earlier version
 
 

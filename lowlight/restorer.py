@@ -97,6 +97,10 @@ class Restorer:
         self.dtype = choose_precision(self.options.precision, self.device)
         assert isinstance(model, RestorationModel | HierarchicalModel)
         self.traits: ModelTraits = model.traits
+        if self.traits.kind != "raw":
+            raise UsageError(
+                "these weights are for finished pictures of one size, not for RAW photos; use other weights"
+            )
         if self.options.size == "full" and self.traits.upscale == 1:
             raise UsageError("this model gives pictures of half the sensor's size; use --size half, or other weights")
         if self.traits.in_channels not in (SRGB_CHANNELS, RAW_CHANNELS):

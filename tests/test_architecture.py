@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,15 @@ def test_arrows_only_go_down(path: Path) -> None:
     for target in imports(path):
         if target.split(".")[0] == "lowlight" and (room(target) in FLOORS or room(target) is None):
             assert broken_arrow(source, target) is None, f"{source} imports {target}: {broken_arrow(source, target)}"
+
+
+def test_no_two_workflows_need_each_other() -> None:
+    needs: dict[str, set[str]] = {}
+    for path in (PACKAGE / "workflows").rglob("*.py"):
+        here = path.relative_to(PACKAGE / "workflows").parts[0].removesuffix(".py")
+        used = {target.split(".")[2] for target in imports(path) if target.startswith("lowlight.workflows.")}
+        needs.setdefault(here, set()).update(used - {here})
+    list(TopologicalSorter(needs).static_order())  # raises CycleError, which names the workflows
 
 
 def test_every_part_has_its_floor() -> None:

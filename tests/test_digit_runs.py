@@ -40,8 +40,8 @@ from lowlight.workflows.evaluating.image_models import (
 )
 from lowlight.workflows.evaluating.scorers import SCORERS
 from lowlight.workflows.training.config import TrainConfig, load_config
-from lowlight.workflows.training.log import TrainingLog
 from lowlight.workflows.training.train import saved_config, summarise, train
+from lowlight.workflows.training_log import TrainingLog
 
 STEPS = 10  # of an epoch: 300 images, 30 at a time
 

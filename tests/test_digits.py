@@ -34,9 +34,8 @@ from lowlight.objectives import build_objective, require_fit
 from lowlight.objectives.beta import BoundConfig, bound
 from lowlight.objectives.elbo import half_squared_error
 from lowlight.workflows.evaluating.digit_scores import ROWS, published_digits, task_of
-from lowlight.workflows.training.compute import batch_on
+from lowlight.workflows.team import Team
 from lowlight.workflows.training.config import TrainConfig, load_config, resolve
-from lowlight.workflows.training.team import Team
 
 # All parameters; of the convolutional ones encoder and decoder apart.
 PUBLISHED = {"vae-2": 807_700, "vae-5": 812_314, "vae-10": 820_004, "vae-50": 881_524, "vae-cnn": 644_949}
@@ -200,7 +199,7 @@ def test_shares_of_a_batch_add_up_to_the_whole() -> None:
 
 def test_labels_travel_with_their_batch() -> None:
     batch = batch_for("cvae")
-    moved = batch_on(replace(batch, labels=batch.labels), torch.device("meta"))
+    moved = replace(batch, labels=batch.labels).to(torch.device("meta"))
     assert moved.labels is not None and moved.labels.device.type == "meta"
     part = Team(1, 2).share_of(batch)
     assert part.labels is not None and torch.equal(part.labels, batch.labels[3:])

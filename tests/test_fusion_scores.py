@@ -371,5 +371,5 @@ def test_a_quick_look_goes_through_the_scorers_doors(tmp_path: Path) -> None:
     assert set(scores) == {"mse_min", "nll", *(f"{name}_{k}" for name in ("mse_min", "nll") for k in range(3))}
     assert scores["nll"] == pytest.approx(sum(scores[f"nll_{k}"] for k in range(3)) / 3)
     assert "nll" not in score_fused(PlainNetwork(side=32), pictures, torch.device("cpu"), 0)
-    figure = fusion_figures(options)(wide, tmp_path, "title", 0)["samples"]
+    figure = fusion_figures(wide, tmp_path, options, "title", 0)["samples"]
     assert isinstance(figure, np.ndarray) and figure.shape[2] == 1

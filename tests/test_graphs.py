@@ -11,11 +11,11 @@ from lowlight.core.config import to_dict
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import Batch
 from lowlight.objectives import OBJECTIVES, build_objective
+from lowlight.workflows.team import Team
 from lowlight.workflows.training.config import TrainConfig, first_difference, resolve
 from lowlight.workflows.training.graphs import EAGER_STEPS, form_of
 from lowlight.workflows.training.learner import check_recordable
 from lowlight.workflows.training.run import Run
-from lowlight.workflows.training.team import Team
 
 CUDA = torch.device("cuda")
 

@@ -15,12 +15,12 @@ from lowlight.core.config import read_toml
 from lowlight.core.errors import ConfigError
 from lowlight.models import model_config
 from lowlight.workflows.pairing.sid_tree import SidTreeOptions, write_sid_tree
+from lowlight.workflows.stopping import StopFlag
 from lowlight.workflows.training.config import load_config
-from lowlight.workflows.training.log import TrainingLog
 from lowlight.workflows.training.parts import fresh_model, plan_model
 from lowlight.workflows.training.presets import find_preset, list_presets
 from lowlight.workflows.training.run import Run
-from lowlight.workflows.training.stopping import StopFlag
+from lowlight.workflows.training_log import TrainingLog
 
 # name: model, objective, its options, task, milestone epoch, parameters in millions that are trained
 ROWS: dict[str, tuple[str, str, dict[str, Any], str, int, int]] = {

@@ -122,7 +122,7 @@ def test_tables_mark_chosen_weights_and_keep_one_cell_a_column() -> None:
 
 
 def test_every_choice_is_told_of_weights_of_one_file_name() -> None:
-    very = "chosen on these very pairs: its numbers flatter it"
+    very = "chosen on these very pairs, which flatters"
     said = {"a/best.safetensors": very, "b/best.safetensors": "chosen on other validation pairs", "c/best": very}
     reports = [report([row(28.0)], name, weights="best.safetensors", chosen=chosen) for name, chosen in said.items()]
     several = [report([row(28.0)], f"d, {s}", weights="best.safetensors", strategy=s, chosen=very) for s in "xy"]

@@ -295,6 +295,15 @@ def test_pix2pix_runs(upscale: int) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["lapcvae-faces", "fcn"])
+def test_networks_for_finished_pictures_are_refused(name: str) -> None:
+    options = {"fcn": {"channels": 3, "likelihood": "laplace"}}.get(name, {})
+    with torch.device("meta"):
+        network = build_model(name, model_config(name, options))
+    with pytest.raises(UsageError, match="for finished pictures of one size, not for RAW photos"):
+        Restorer(network, fp32(), "cpu")
+
+
 def test_half_size_is_the_mean_of_blocks_of_the_full_picture(tiny: nn.Module) -> None:
     frame = night_frame(601, 403)
     full, half = (Restorer(tiny, fp32(size=size), "cpu").photo(frame, 60.0).pixels for size in ("full", "half"))

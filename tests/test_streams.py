@@ -11,7 +11,7 @@ import pytest
 
 from lowlight.core.errors import UsageError
 from lowlight.workflows.evaluating.own_inputs import refuse_strangers
-from lowlight.workflows.training.log import TrainingLog
+from lowlight.workflows.training_log import TrainingLog
 
 LOWLIGHT = f"'{sys.executable}' -m lowlight"
 

@@ -15,11 +15,11 @@ from lowlight.checkpoint import load_state, read_header
 from lowlight.core.config import to_dict, to_toml
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import Batch, Share
+from lowlight.workflows.team import Team, join_team, shared_dropout
 from lowlight.workflows.training.config import TrainConfig, resolve
-from lowlight.workflows.training.log import TrainingLog
 from lowlight.workflows.training.parts import fresh_model
-from lowlight.workflows.training.team import Team, join_team, shared_dropout
 from lowlight.workflows.training.train import train
+from lowlight.workflows.training_log import TrainingLog
 
 ROOT = Path(__file__).resolve().parents[1]
 TOLERANCE = 1e-2  # of how far a tensor has moved
@@ -63,8 +63,8 @@ from test_team import CASES, values_for
 
 from lowlight.workflows.training.config import resolve
 from lowlight.workflows.training.run import Run
-from lowlight.workflows.training.stopping import StopFlag, stop_on_signal
-from lowlight.workflows.training.team import join_team
+from lowlight.workflows.stopping import StopFlag, stop_on_signal
+from lowlight.workflows.team import join_team
 
 
 class Altered:

@@ -29,17 +29,17 @@ from lowlight.data import Source
 from lowlight.data.pairs import PairRow, validation_rows
 from lowlight.objectives import build_objective
 from lowlight.report.curves import curves_svg, thinned
+from lowlight.workflows.stopping import StopFlag, stop_on_signal
+from lowlight.workflows.team import Team
 from lowlight.workflows.training import run as training_run
 from lowlight.workflows.training.config import OptimiserSection, TrainConfig, load_config, resolve
 from lowlight.workflows.training.learner import build_optimiser, check_shareable
-from lowlight.workflows.training.log import TrainingLog
 from lowlight.workflows.training.parts import fresh_model, same_data
 from lowlight.workflows.training.run import Progress, Run, Watcher
 from lowlight.workflows.training.schedules import averaging, rate_factor
-from lowlight.workflows.training.stopping import StopFlag, stop_on_signal
-from lowlight.workflows.training.team import Team
 from lowlight.workflows.training.train import summarise, train
 from lowlight.workflows.training.weights_files import Standing, WeightsFiles, epoch_files
+from lowlight.workflows.training_log import TrainingLog
 
 TIMES = ("elapsed_s", "data_share", "seconds")
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from lowlight.cli.progress import with_progress
+
 if TYPE_CHECKING:
     from lowlight.workflows.pairing.cache_options import Forecast
 
@@ -71,20 +73,7 @@ def cache_command(
         _print_forecast(forecast_cache(data, out, options))
         return
 
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    errors = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-        summary = cache_pairs(
-            data,
-            out,
-            options,
-            lambda done, total: bar.update(task, completed=done, total=total),
-            _print_forecast,
-        )
+    summary = with_progress(lambda report: cache_pairs(data, out, options, report, _print_forecast))
     removed = f", {summary.removed} removed" if summary.removed else ""
     typer.echo(
         f"{summary.pairs} pairs, {size_in_words(summary.bytes)}: {summary.decoded} files decoded, {summary.kept} kept"

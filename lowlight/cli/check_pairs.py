@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from lowlight.cli.progress import with_progress
 from lowlight.cli.tables import add_names, add_numbers, show
 from lowlight.core.errors import UsageError
 
@@ -70,9 +71,6 @@ def check_pairs_command(
     """
     if output is not None and output.exists() and not overwrite:
         raise UsageError(f"{output} exists already and may hold lines of yours; choose another name, or --overwrite")
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
     from lowlight.data.sid import read_exclude_file
     from lowlight.workflows.evaluating.own_inputs import refuse_own_inputs
     from lowlight.workflows.pairing.check_pairs import (
@@ -94,11 +92,7 @@ def check_pairs_command(
         max_exposure_ev=max_exposure,
         jobs=jobs,
     )
-    errors = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-        rows = check_pairs(data, options, lambda done, total: bar.update(task, completed=done, total=total))
+    rows = with_progress(lambda report: check_pairs(data, options, report))
     if as_json:
         typer.echo(rows_json(rows))
     else:

@@ -69,7 +69,7 @@ def enhance(
     Existing outputs are skipped, originals are never touched, and one bad photo does not stop the rest. Exit code 0:
     all fine, 1: some photos failed, 2: wrong use, 130: interrupted.
     """
-    from lowlight.workflows.training.stopping import stop_on_signal
+    from lowlight.workflows.stopping import stop_on_signal
 
     if out is None:
         raise UsageError("say where the pictures go with -o FOLDER (or -o FILE for one photo)")

@@ -118,7 +118,7 @@ Crop = Annotated[
     typer.Option(
         metavar="X,Y,W,H",
         envvar="LOWLIGHT_CROP",
-        help="Only this window of the picture, for a quick look.",
+        help="Only this window, for a quick look; in pixels of the upright picture of full size, whatever --size.",
         rich_help_panel=PICTURE,
     ),
 ]

@@ -8,8 +8,9 @@ import typer
 from lowlight.cli import eval_options as typed
 from lowlight.cli.eval_images import evaluate_image_weights
 from lowlight.cli.eval_refusals import refuse_idle_options, refuse_raw_options
-from lowlight.cli.eval_tables import print_problems, print_report, print_reports, with_progress
+from lowlight.cli.eval_tables import print_problems, print_report, print_reports
 from lowlight.cli.eval_values import expect_folders, expect_inputs, named_weights
+from lowlight.cli.progress import with_progress
 from lowlight.core.errors import UsageError
 
 ROW_SUFFIXES = (".jsonl", ".csv")
@@ -74,7 +75,7 @@ def evaluate_command(
 
     if data is not None and named:
         from lowlight.workflows.evaluating.image_models import are_image_weights, expand_patterns
-        from lowlight.workflows.training.team import refuse_several_processes
+        from lowlight.workflows.team import refuse_several_processes
 
         files = expand_patterns(named)
         if are_image_weights(files):
@@ -106,7 +107,7 @@ def evaluate_command(
     from lowlight.workflows.evaluating.pair_lists import Selection
     from lowlight.workflows.evaluating.picture_folders import evaluate_pictures
     from lowlight.workflows.sharding import parse_shard
-    from lowlight.workflows.training.team import refuse_several_processes
+    from lowlight.workflows.team import refuse_several_processes
 
     tiling = choose_tiling(strategy, stride=stride, overlap=overlap, merge=merge, power=power)
     outcome = None

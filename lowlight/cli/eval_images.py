@@ -98,7 +98,7 @@ def _print_scores(rows: Sequence[dict[str, Any]]) -> None:
             lines = [[row["name"], *(_number(row[split].get(name)) for name in others)] for row in alike]
             _print_table(f"Also measured, {split} images", ("network",), others, lines)
     if any(row["chosen"] for row in rows):
-        typer.echo("* the best of several by its score on the validation images, which flatters it.")
+        typer.echo("* chosen by its score on the validation images, which flatters it.")
 
 
 def _print_fusion(rows: Sequence[dict[str, Any]]) -> None:
@@ -142,4 +142,6 @@ def _cells(row: dict[str, Any], with_preset: bool) -> list[str]:
 def _number(value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.4f}"
+    if abs(value) < 1:
+        return f"{value:.4f}"
+    return str(int(value)) if float(value).is_integer() else f"{value:.2f}"

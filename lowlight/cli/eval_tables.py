@@ -1,7 +1,6 @@
 """What `lowlight eval` says on the terminal."""
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -10,20 +9,6 @@ from lowlight.cli.tables import add_names, add_numbers, show
 
 if TYPE_CHECKING:
     from lowlight.report.tables import Table
-    from lowlight.workflows.evaluating.evaluate import Progress
-
-
-def with_progress(work: "Callable[[Progress], Any]") -> Any:
-    """Run `work` with a progress line on the standard error, gone when it is done; of several processes the first."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    errors = Console(stderr=True)
-    hidden = not errors.is_terminal or os.environ.get("RANK", "0") != "0"
-    with Progress(*columns, console=errors, transient=True, disable=hidden) as bar:
-        task = bar.add_task("", total=None)
-        return work(lambda done, total: bar.update(task, completed=done, total=total))
 
 
 def print_report(report: dict[str, Any]) -> None:

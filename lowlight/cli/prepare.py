@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lowlight.cli.given import given_settings
+from lowlight.cli.progress import with_progress
 from lowlight.cli.train import overrides
 from lowlight.core.errors import UsageError
 
@@ -59,17 +60,11 @@ def prepare_command(
     another machine: else CelebA's 182 637 faces (2.1 GiB then) are decoded in the first epoch of each run, and
     T-LESS's objects are cut before each run begins, which takes minutes.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
     from lowlight.workflows.pairing.cache_options import size_in_words
     from lowlight.workflows.training.prepare import prepare_set
 
-    errors = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-        made = prepare_set(
+    made = with_progress(
+        lambda report: prepare_set(
             name,
             folder,
             out,
@@ -78,8 +73,9 @@ def prepare_command(
             overwrite=overwrite,
             dry_run=dry_run,
             announce=_print_forecast,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=report,
         )
+    )
     if made is None:
         return
     counts = ", ".join(f"{count} {key.replace('_', ' ')}" for key, count in made.counts.items())

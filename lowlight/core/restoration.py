@@ -4,7 +4,7 @@ Letters: B batch, N frames of one scene, C input channels, C' output channels, h
 u upscale factor (1 = packed size, 2 = full sensor size), Z latent size.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -73,6 +73,13 @@ class Batch:
     base: Tensor | None = None
     labels: Tensor | None = None
     share: Share | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device; nothing is copied where it is there already."""
+        base = None if self.base is None else self.base.to(device)
+        labels = None if self.labels is None else self.labels.to(device)
+        frames, target, ratio = (tensor.to(device) for tensor in (self.frames, self.target, self.ratio))
+        return replace(self, frames=frames, target=target, ratio=ratio, base=base, labels=labels)
 
 
 class LatentShape(NamedTuple):

@@ -61,6 +61,8 @@ class Archive:
 def read_arrays(path: Path, names: Iterable[str], hint: str) -> dict[str, npt.NDArray[Any]]:
     """Read arrays of an `.npz` file by name; `BrokenFileError`, which ends with `hint`, where that cannot be done."""
     try:
+        if path.is_file() and not zipfile.is_zipfile(path):
+            raise BrokenFileError(f"{path} cannot be read as numpy arrays (no .npz archive); {hint}")
         with np.load(path, allow_pickle=False) as stored:
             missing = [name for name in names if name not in stored]
             if missing:

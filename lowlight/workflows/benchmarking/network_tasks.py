@@ -19,10 +19,10 @@ from lowlight.tile_batches import default_batch
 from lowlight.workflows.benchmarking.limits import Spent, matrix_rate, peak_mib, spent
 from lowlight.workflows.benchmarking.material import RATIO
 from lowlight.workflows.benchmarking.plain import plain_steps
+from lowlight.workflows.team import Team
 from lowlight.workflows.training.compute import fast_kernels
 from lowlight.workflows.training.config import RunSection, TrainConfig
 from lowlight.workflows.training.learner import Learner
-from lowlight.workflows.training.team import Team
 
 Values = dict[str, Any]
 WARM_STEPS = 1  # of training: the first one makes the optimiser's state

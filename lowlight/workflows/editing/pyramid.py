@@ -132,7 +132,7 @@ def _pyramid_weights(named: Path | None) -> Path:
         ) from error
     if model != PYRAMID:
         raise UsageError(
-            f"{weights} is of model {model}, whose pictures have no coarse levels to paint on; editing needs weights "
-            f"of `{PYRAMID}`, so {HOW_TO_TRAIN}"
+            f"{weights} is of model {model}; editing photos needs weights of `{PYRAMID}`, which has coarse levels of "
+            f"RAW photos to paint on, so {HOW_TO_TRAIN}"
         )
     return weights

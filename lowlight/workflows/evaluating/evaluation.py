@@ -16,7 +16,7 @@ from lowlight.workflows.evaluating.protocols import find_protocol
 from lowlight.workflows.evaluating.report_page import PAGE, read_curves, write_page, write_rows
 from lowlight.workflows.evaluating.together import evaluate_together
 from lowlight.workflows.evaluating.weight_lists import WeightsList, expand_weights, with_strategies
-from lowlight.workflows.training.log import LOG
+from lowlight.workflows.training_log import LOG
 
 
 @dataclass(frozen=True, kw_only=True)

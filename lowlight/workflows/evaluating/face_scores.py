@@ -25,6 +25,8 @@ class ScoredFaces:
     """The first faces of a split; they are drawn or read at the side a model takes, once it is known."""
 
     def __init__(self, path: Path, options: FacesConfig, split: Split) -> None:
+        if path.is_file() and not options.photographs:
+            raise DataError(f"{path} is a file, and these networks are scored on drawn faces, which need none; name .")
         self.path, self.options, self.split = path, options, split
         known = len(read_faces(path, 1, split)[1]) if options.photographs else MOST_FACES
         self.count = min(known, MOST_FACES)

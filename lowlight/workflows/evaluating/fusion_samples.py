@@ -10,7 +10,6 @@ from lowlight.core.restoration import HierarchicalModel
 from lowlight.data.fusion_source import FixedFrames
 from lowlight.report.fusion_figures import fusion_sheet
 from lowlight.workflows.evaluating.fusion_scores import evaluating, prior_noise, seeded_generator
-from lowlight.workflows.training.compute import batch_on
 
 _FIGURE_STREAM = 53
 
@@ -34,7 +33,7 @@ def samples_sheet(
     found = {}
     with evaluating(model) as device:
         for number in frames:
-            batch = batch_on(pictures.validation_batch(first, items, number), device)
+            batch = pictures.validation_batch(first, items, number).to(device)
             generator = seeded_generator(device, seed, _FIGURE_STREAM)
             images = []
             for _ in range(samples if model.traits.latents else 1):

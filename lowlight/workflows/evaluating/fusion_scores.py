@@ -20,7 +20,6 @@ from lowlight.data.fusion_source import FIXED_BLOCK, FixedFrames
 from lowlight.models.fusion_folding import folded
 from lowlight.ops.gaussian import log_normal
 from lowlight.ops.likelihoods import crop_border, log_likelihood
-from lowlight.workflows.training.compute import batch_on
 
 # Pixels of pictures times samples in one pass. On a CPU what stays in its caches is fastest.
 FOLD_PX = {"cpu": 100_000, "cuda": 4_000_000}
@@ -216,7 +215,7 @@ def _measure(
     """Every measure of every picture, `[count]`, for one number of frames."""
     found: dict[str, list[Tensor]] = {}
     for first in range(0, count, FIXED_BLOCK):
-        batch = batch_on(pictures.validation_batch(first, min(FIXED_BLOCK, count - first), number), device)
+        batch = pictures.validation_batch(first, min(FIXED_BLOCK, count - first), number).to(device)
         values = {}
         if model.traits.latents:
             generator = seeded_generator(device, seed, _POSTERIOR_STREAM, number, first)

@@ -9,7 +9,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from lowlight.checkpoint import LAST, RUN_FILES, file_sha256, load_weights, matching_files, read_header, weights_file
+from lowlight.checkpoint import (
+    EPOCH,
+    LAST,
+    RUN_FILES,
+    file_sha256,
+    load_weights,
+    matching_files,
+    read_header,
+    weights_file,
+)
 from lowlight.core.atomic import write_text
 from lowlight.core.compute import choose_device
 from lowlight.core.config import from_dict
@@ -20,8 +29,7 @@ from lowlight.models import MODELS, current_name
 from lowlight.report.tables import Table
 from lowlight.workflows.evaluating.repair_figures import Compared
 from lowlight.workflows.evaluating.scorers import Figure, Scorer, find_scorer
-from lowlight.workflows.training.log import LOG
-from lowlight.workflows.training.weights_files import EPOCH
+from lowlight.workflows.training_log import LOG
 from lowlight.writers import WriterOptions, write_picture
 
 FORMER_DATASET = "digits"  # of files that do not name theirs

@@ -201,7 +201,7 @@ def chosen_on(header: dict[str, Any], list_sha256: str | None, hashes: Sequence[
     if not validation:
         return {"chosen_on_test": False, "chosen": None}
     if list_sha256 is not None and validation.get("list_sha256") == list_sha256:
-        return {"chosen_on_test": True, "chosen": "chosen on these very pairs: its numbers flatter it"}
+        return {"chosen_on_test": True, "chosen": "chosen on these very pairs, which flatters"}
     known = validation.get("pair_hashes")
     if not isinstance(known, list):
         count = validation.get("pairs")
@@ -210,5 +210,5 @@ def chosen_on(header: dict[str, Any], list_sha256: str | None, hashes: Sequence[
     shared = len(set(known) & set(hashes))
     if shared:
         which = f"{shared} of these {len(hashes)} pairs"
-        return {"chosen_on_test": True, "chosen": f"chosen on {which} among others: its numbers flatter it"}
+        return {"chosen_on_test": True, "chosen": f"chosen on {which} among others, which flatters"}
     return {"chosen_on_test": False, "chosen": "chosen on other validation pairs"}

@@ -20,7 +20,7 @@ from lowlight.report.curves import STYLE, thinned
 from lowlight.report.digit_figures import image_grid
 from lowlight.report.plots import HEIGHT, WIDTH, Series, line_plot
 from lowlight.workflows.evaluating.repair_scores import open_repairs, repair
-from lowlight.workflows.training.log import LOG, TrainingLog
+from lowlight.workflows.training_log import LOG, TrainingLog
 
 EXAMPLES = 12  # digits in a grid
 CURVES = {"mse": "squared error", "neg_elbo": "-ELBO", "fisher_loss": "Fisher loss"}

@@ -9,7 +9,7 @@ from lowlight.core.errors import DataError, OutputError
 from lowlight.report.figures import Curves
 from lowlight.report.page import Photo, build_page
 from lowlight.report.tables import Report, rows_as_csv, rows_as_jsonl
-from lowlight.workflows.training.log import LOG, TrainingLog
+from lowlight.workflows.training_log import LOG, TrainingLog
 
 PAGE = "index.html"
 ROW_FORMATS = {".jsonl": rows_as_jsonl, ".csv": rows_as_csv}

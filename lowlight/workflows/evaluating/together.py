@@ -20,7 +20,7 @@ from lowlight.workflows.evaluating.methods import EvaluateOptions
 from lowlight.workflows.evaluating.pair_lists import PairList
 from lowlight.workflows.evaluating.previews import PreviewBook
 from lowlight.workflows.evaluating.scoring import Pixels
-from lowlight.workflows.training.team import Team, join_team
+from lowlight.workflows.team import Team, join_team
 
 
 def evaluate_together(

@@ -39,7 +39,7 @@ from lowlight.raw.levels import LEVEL_PRESETS
 from lowlight.raw.render import visible_size
 from lowlight.workflows.pairing.cache_journal import Journal, Record
 from lowlight.workflows.pairing.cache_options import SPARE_BYTES, CacheOptions, CacheSummary, Forecast, size_in_words
-from lowlight.workflows.training.stopping import StopFlag, stop_on_signal
+from lowlight.workflows.stopping import StopFlag, stop_on_signal
 
 Progress = Callable[[int, int], None]  # files done, files in all
 

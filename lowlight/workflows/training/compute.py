@@ -1,21 +1,10 @@
-"""How a training run uses the machine: threads, kernels, seeds and devices."""
+"""How a training run uses the machine: threads, kernels and seeds."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
-
-from lowlight.core.restoration import Batch
-
-
-def batch_on(batch: Batch, device: torch.device) -> Batch:
-    """Bring a batch to a device; nothing is copied where it is there already."""
-    base = None if batch.base is None else batch.base.to(device)
-    labels = None if batch.labels is None else batch.labels.to(device)
-    frames, target, ratio = (t.to(device) for t in (batch.frames, batch.target, batch.ratio))
-    return replace(batch, frames=frames, target=target, ratio=ratio, base=base, labels=labels)
 
 
 @contextmanager

@@ -10,11 +10,11 @@ from torch.optim.swa_utils import AveragedModel
 from lowlight.core.errors import ConfigError, LowlightError
 from lowlight.core.restoration import Batch
 from lowlight.objectives import Model, Objective
-from lowlight.workflows.training.compute import batch_on, seeded
+from lowlight.workflows.team import Team, shared_dropout
+from lowlight.workflows.training.compute import seeded
 from lowlight.workflows.training.config import OptimiserSection, TrainConfig
 from lowlight.workflows.training.graphs import StepGraphs
 from lowlight.workflows.training.schedules import averaging, rate_factor, rate_progress
-from lowlight.workflows.training.team import Team, shared_dropout
 
 
 class Learner:
@@ -61,7 +61,7 @@ class Learner:
         kept = [statistic.clone() for statistic in self.statistics]
         seed = (self.seed + 2) * 1_000_003 + step
         try:
-            names, numbers = self._gradients(batch_on(batch, self.device), progress, seed)
+            names, numbers = self._gradients(batch.to(self.device), progress, seed)
         except torch.OutOfMemoryError as error:
             raise LowlightError(
                 f"{self.device} has too little memory for {len(batch.target)} items a step; use a smaller --batch"

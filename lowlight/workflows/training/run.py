@@ -20,16 +20,16 @@ from lowlight.data import Source
 from lowlight.data.pairs import PAIR_LIST
 from lowlight.objectives import Objective, build_objective
 from lowlight.report.curves import curves_svg
+from lowlight.workflows.stopping import StopFlag
+from lowlight.workflows.team import Team
 from lowlight.workflows.training.board import Board
 from lowlight.workflows.training.compute import fast_kernels, one_thread_ahead
 from lowlight.workflows.training.config import TrainConfig
 from lowlight.workflows.training.learner import Learner
-from lowlight.workflows.training.log import LOG, TrainingLog
 from lowlight.workflows.training.parts import epoch_steps, fresh_model, open_source, plan_model, same_data
-from lowlight.workflows.training.stopping import StopFlag
-from lowlight.workflows.training.team import Team
 from lowlight.workflows.training.validating import open_validation_of
 from lowlight.workflows.training.weights_files import Standing, WeightsFiles
+from lowlight.workflows.training_log import LOG, TrainingLog
 
 logger = logging.getLogger(__name__)
 

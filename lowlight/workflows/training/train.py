@@ -16,14 +16,14 @@ from lowlight.core.atomic import replacing
 from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.config import read_toml, to_dict, to_toml
 from lowlight.core.errors import ConfigError, InterruptedRunError
+from lowlight.workflows.stopping import stop_on_signal
+from lowlight.workflows.team import Team, join_team
 from lowlight.workflows.training.config import TrainConfig, first_difference, load_config, resolve
-from lowlight.workflows.training.log import LOG
 from lowlight.workflows.training.parts import epoch_steps, open_source, plan_model
 from lowlight.workflows.training.run import STATE, Run, Watcher
-from lowlight.workflows.training.stopping import stop_on_signal
-from lowlight.workflows.training.team import Team, join_team
 from lowlight.workflows.training.validating import open_validation_of
 from lowlight.workflows.training.weights_files import epoch_files
+from lowlight.workflows.training_log import LOG
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from lowlight.data.pairs import Pair, list_sha256, pair_hashes
 from lowlight.restorer import Restorer, RestorerOptions
 from lowlight.workflows.evaluating.scorers import SCORERS, Scorer
 from lowlight.workflows.evaluating.validation import mean_scores, score_pair
+from lowlight.workflows.stopping import StopFlag
 from lowlight.workflows.training.config import TrainConfig
 from lowlight.workflows.training.parts import open_validation
-from lowlight.workflows.training.stopping import StopFlag
 
 Scores = dict[str, float]
 Scored = tuple[Scores, dict[str, Any]] | None  # the scores, and what identifies the things that were scored

@@ -1,6 +1,5 @@
 """The weights files of a run: the best, the last, and those of its last epochs."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lowlight.checkpoint import save_weights
+from lowlight.checkpoint import EPOCH, save_weights
 from lowlight.core.config import to_dict
 from lowlight.models import MODELS, model_config
 from lowlight.objectives import Objective
 from lowlight.workflows.training.config import TrainConfig
-
-EPOCH = re.compile(r"epoch-(\d+)\.safetensors")
 
 
 @dataclass(frozen=True)
