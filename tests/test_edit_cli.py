@@ -193,7 +193,7 @@ def test_commands_that_cannot_work_are_refused(
     dark_dng: Path, weights: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
     exported, out = tmp_path / "coarse.png", tmp_path / "out.png"
-    with pytest.raises(UsageError, match=r"no coarse levels.*cpu/lapcvae"):
+    with pytest.raises(UsageError, match=r"coarse levels of RAW photos.*cpu/lapcvae"):
         run(dark_dng, "--export", exported, "--weights", tiny_weights)
     with pytest.raises(UsageError, match="none are shipped yet; train some with `lowlight train --preset cpu/lapcvae`"):
         run(dark_dng, "--export", exported)
