@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lowlight import __version__
 from lowlight.core.atomic import replacing
-from lowlight.core.config import to_dict
+from lowlight.core.config import parse_json, to_dict
 from lowlight.core.errors import ConfigError, OutputError, WeightsError
 from lowlight.models import build_model, current_name, model_config
 
@@ -83,8 +83,8 @@ def read_header(path: Path) -> dict[str, Any]:
     if HEADER_KEY not in metadata:
         raise WeightsError(f"{path} is a safetensors file of another program; expected one made by `lowlight train`")
     try:
-        header = json.loads(metadata[HEADER_KEY])
-    except (json.JSONDecodeError, RecursionError) as error:
+        header = parse_json(metadata[HEADER_KEY])
+    except ConfigError as error:
         raise WeightsError(f"{path} has a damaged header; fetch or make it again") from error
     found = header.get("format") if isinstance(header, dict) else None
     if found != FORMAT:

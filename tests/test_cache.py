@@ -176,7 +176,13 @@ def test_half_a_line_swallows_no_other(cache: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("{}", "lacks .*pairs"), ("[]", "expected keys"), ("nothing", "no index of a cache")]
+    ("text", "words"),
+    [
+        ("{}", "lacks .*pairs"),
+        ("[]", "expected keys"),
+        ("nothing", "no index of a cache"),
+        (9999 * "[", "no valid JSON"),
+    ],
 )
 def test_an_index_that_is_none_is_refused(cache: Path, tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / INDEX).write_text(text)
@@ -184,13 +190,34 @@ def test_an_index_that_is_none_is_refused(cache: Path, tmp_path: Path, text: str
         open_cache(tmp_path)
 
 
-def test_pairs_of_arrays_that_are_not_there_are_refused(cache: Path, tmp_path: Path) -> None:
-    shutil.copytree(cache, tmp_path / "out")
+@pytest.mark.parametrize(
+    ("part", "change", "words"),
+    [
+        ("pairs", {"truth": 99}, "arrays 0 and 99 are named as a pair"),
+        ("pairs", {"frame": -1}, "arrays -1 and 0 are named as a pair"),
+        ("pairs", {"ratio": -2.0}, r"ratio is -2\.0"),
+        ("frames", {"size": [0, 5]}, "expected NAME.npy in frames or truths"),
+        ("frames", {"pattern": [[5, 5], [5, 5]]}, "colour filter pattern"),
+        ("frames", {"file": "frames/a\0b.npy"}, "expected NAME.npy"),
+        ("truths", {"file": "../victim.dng"}, r"'\.\./victim\.dng'; expected NAME.npy"),
+        ("truths", {"file": "/victim.npy"}, "expected NAME.npy"),
+        ("truths", {"file": "truths/../victim.npy"}, "expected NAME.npy"),
+    ],
+)
+def test_an_index_that_names_what_it_must_not_is_refused(
+    tree: Path, cache: Path, tmp_path: Path, part: str, change: dict[str, object], words: str
+) -> None:
+    out, victim = tmp_path / "out", tmp_path / "victim.dng"
+    victim.write_bytes(b"an original")
+    shutil.copytree(cache, out)
     index = json.loads((cache / INDEX).read_text())
-    index["pairs"][0]["truth"] = 99
-    (tmp_path / "out" / INDEX).write_text(json.dumps(index))
-    with pytest.raises(DataError, match="a pair of arrays that it does not have"):
-        open_cache(tmp_path / "out")
+    index[part][0] |= change
+    (out / INDEX).write_text(json.dumps(index))
+    with pytest.raises(DataError, match=words):
+        open_cache(out)
+    with pytest.raises(DataError, match="is no index of a cache"):
+        run(tree, out, prune=True)
+    assert victim.read_bytes() == b"an original"
 
 
 def test_files_that_changed_or_broke_are_decoded_again(tree: Path, tmp_path: Path) -> None:

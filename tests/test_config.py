@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from training_material import tiny_values
 
 from lowlight.cli.train import overrides
-from lowlight.core.config import from_dict, read_toml, to_dict, to_toml
+from lowlight.core.config import from_dict, parse_json, read_toml, to_dict, to_toml
 from lowlight.core.errors import ConfigError
 from lowlight.workflows.training.config import BUDGETS, TrainConfig, first_difference, load_config, resolve
 
@@ -134,6 +134,12 @@ def test_toml_that_is_too_deep_is_refused(tmp_path: Path) -> None:
     path.write_text("a = " + 3000 * "[")
     with pytest.raises(ConfigError, match="nested too deeply"):
         read_toml(path)
+    path.write_text("a = " + 5000 * "1")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        read_toml(path)
+    for text in ("{", 9999 * "[", 5000 * "1"):
+        with pytest.raises(ConfigError, match="no valid JSON"):
+            parse_json(text)
     assert overrides({}, ["run.steps=" + 3000 * "["])["run"]["steps"].startswith("[[[")
 
 

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lowlight.core.atomic import remove_leftovers
 from lowlight.core.errors import OutputError, UnsupportedRawError, UsageError
 from lowlight.core.photo import LinearImage, Metadata, Picture
 from lowlight.raw.exif import read_metadata, tiff_tags
 from lowlight.raw.read import read_raw
 from lowlight.workflows.enhancing.inputs import Photo, find_photos
-from lowlight.workflows.enhancing.outputs import check_writable, plan_outputs, remove_leftovers
+from lowlight.workflows.enhancing.outputs import check_writable, plan_outputs
 from lowlight.workflows.enhancing.samples import SampleOptions
 from lowlight.writers import write_picture
 

@@ -68,6 +68,15 @@ def test_the_command_prints_and_succeeds(good: Path) -> None:
     assert "cannot be enhanced" not in result.stdout
 
 
+def test_a_file_cannot_talk_to_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "a.dng"
+    light = np.full((64, 64), 900, np.uint16)
+    made = {"make": "\x1b]0;title\x07\x1b[31mMade", "model": "Up"}
+    write_cfa_dng(path, light, pattern=GRBG, black=(500,) * 4, white=16383, wb=(2, 1, 1.5, 1), **made)
+    shown = runner.invoke(app, [str(path)]).stdout
+    assert "\x1b" not in shown and r"\x1b]0;title\x07" in shown.replace("\n", "")
+
+
 def test_one_bad_file_of_two_gives_exit_code_1(good: Path, bad: Path) -> None:
     result = runner.invoke(app, [str(bad), str(good)])
     assert result.exit_code == 1

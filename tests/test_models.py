@@ -307,11 +307,14 @@ direct = pytest.mark.skipif(onednn._PACK_CONVOLUTION is None, reason="this PyTor
 
 
 @direct
+@pytest.mark.parametrize("batch", [3, 1_000_000_000])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-def test_packed_weights_give_what_plain_ones_give_for_any_size(dtype: torch.dtype, tolerance: float) -> None:
+def test_packed_weights_give_what_plain_ones_give_for_any_size(
+    dtype: torch.dtype, tolerance: float, batch: int
+) -> None:
     layers = nn.ModuleList((DoubleConv(4, 8), PackedLinear(7, 40), UpConv(4, 6, 12))).to(dtype).requires_grad_(False)
     block, wide, up = layers
-    onednn.pack_weights(layers, 3)
+    onednn.pack_weights(layers, batch)
     assert all(weight.is_mkldnn for name, weight in layers.named_parameters() if name.endswith("weight"))
     for count, height, width in ((3, 20, 12), (1, 20, 12), (2, 8, 40)):
         x = torch.randn(count, 4, height, width, dtype=dtype).contiguous(memory_format=torch.channels_last)
@@ -322,7 +325,7 @@ def test_packed_weights_give_what_plain_ones_give_for_any_size(dtype: torch.dtyp
             assert block[0].weight.is_mkldnn and wide.weight.is_mkldnn and up.weight.is_mkldnn
             twins = copy.deepcopy(layers)  # plain again
             expected = twins[0](x), twins[1](z), twins[2].beside(x, skip), twins[2](x)
-        onednn.pack_weights(layers, 3)
+        onednn.pack_weights(layers, batch)
         assert torch.equal(found[2][:, 6:], skip)
         for one, other in zip(found, expected, strict=True):
             assert (one - other).abs().max() <= tolerance * other.abs().max()

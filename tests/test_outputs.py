@@ -10,8 +10,9 @@ import pytest
 from test_enhance import write_dng
 from test_restorer import frame_of, random_mosaic
 
+from lowlight.core.atomic import remove_leftovers
 from lowlight.core.errors import OutputError, UsageError
-from lowlight.workflows.enhancing.outputs import all_exist, remove_leftovers
+from lowlight.workflows.enhancing.outputs import all_exist
 from lowlight.workflows.enhancing.photo_steps import crop_window, refuse_black
 
 

@@ -1,5 +1,6 @@
 """The packed file: compact, reproducible, and all that training needs."""
 
+import io
 import os
 import subprocess
 import sys
@@ -251,6 +252,36 @@ def damage(path: Path, found: bytes, *, after: int = 0) -> None:
     content = bytearray(path.read_bytes())
     content[content.index(found) + after] ^= 0xFF
     path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mosaic": np.zeros(5, np.uint16)},
+        {"mosaic": np.zeros((8, 8), np.float32)},
+        {"truth": np.zeros((4, 4), np.uint16)},
+        {"truth": np.zeros((0, 4, 3), np.uint16)},
+        {"levels": np.full((3, 4), np.nan)},
+        {"levels": np.ones((3, 4))},
+        {"pattern": np.full((2, 2), 9)},
+        {"matrix": np.zeros((9, 9), np.float32)},
+        {"about": np.frombuffer(b'{"name": "a", "scene": "", "ratio": 0, "wb_source": "camera"}', np.uint8)},
+        {"about": np.frombuffer(9999 * b"[", np.uint8)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_pair_of_other_arrays_is_refused(tmp_path: Path, change: dict[str, np.ndarray]) -> None:
+    path = write_packed(tmp_path, pairs=1)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    (name,) = (name for name in members if name.startswith("pairs/"))
+    arrays, buffer = dict(np.load(io.BytesIO(members[name]))), io.BytesIO()
+    np.savez(buffer, **{**arrays, **change})
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, content in {**members, name: buffer.getvalue()}.items():
+            archive.writestr(member, content)
+    with pytest.raises(DataError, match="is no pair"):
+        read_packed_pairs(path)
 
 
 def test_a_broken_photo_costs_no_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

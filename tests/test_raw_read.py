@@ -4,6 +4,7 @@ import os
 import struct
 import threading
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from lowlight.raw.levels import check_black, check_greens, find_pedestal, is_str
 from lowlight.raw.read import LEVEL_PRESETS, bayer_pattern, exif_orientation, read_raw
 from lowlight.raw.rendered_matrix import rendered_matrix
 from lowlight.writers.cfa_dng import write_cfa_dng
-from lowlight.writers.ifd import Entry, append_tags, ascii_entry, long_entry, short_entry
+from lowlight.writers.ifd import Entry, append_tags, ascii_entry, long_entry, rational_entry, short_entry
 
 SONY_XYZ = np.array([[0.5838, -0.143, -0.0246], [-0.3497, 1.1477, 0.2297], [-0.0748, 0.1885, 0.5778]])
 OTHER_XYZ = np.array([[0.902, -0.289, -0.0715], [-0.4535, 1.2436, 0.2348], [-0.0934, 0.1919, 0.7086]])
@@ -217,6 +218,22 @@ def test_black_tags_that_make_no_sense_cost_no_photo(tmp_path: Path, tag: Entry)
     append_tags(path, [tag], [], [])
     assert dng_black(path, (0, 0)) is None
     assert read_raw(path).size == (96, 96)
+
+
+def test_a_black_pattern_of_one_and_a_half_rows_costs_no_photo(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dng")
+    append_tags(path, [rational_entry(50713, Fraction(3, 2), Fraction(2)), short_entry(50714, 500, 501, 502)], [], [])
+    assert dng_black(path, (0, 0)) is None
+    assert read_raw(path).size == (96, 96)
+
+
+def test_exposures_that_no_camera_has_are_unknown(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dng")
+    append_tags(
+        path, [], [rational_entry(33437, Fraction(1, 2**32 - 1)), rational_entry(33434, Fraction(2**32 - 1))], []
+    )
+    metadata = read_raw(path).metadata
+    assert (metadata.aperture, metadata.exposure_s) == (None, None)
 
 
 @pytest.mark.parametrize("orientation", [0, 16])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lowlight.cli.streams import visible
 from lowlight.core.errors import UsageError
 from lowlight.workflows.evaluating.own_inputs import refuse_strangers
 from lowlight.workflows.training_log import TrainingLog
@@ -79,6 +80,21 @@ def test_only_earlier_results_are_replaced(tmp_path: Path, name: str, content: b
 def test_earlier_results_may_be_replaced(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     refuse_strangers([tmp_path / name, tmp_path / "new.json", tmp_path])
+
+
+def test_a_damaged_log_keeps_its_rows(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path / "log.jsonl")
+    log.append({"step": 1})
+    with log.path.open("ab") as file:
+        file.write(b'5\n[1]\n\xff\xfe\n{"step": "x"}\n{"step": null}\n' + 9999 * b"[" + b"\n" + 5000 * b"1" + b"\n")
+    log.append({"step": 2})
+    assert log.rows() == [{"step": 1}, {"step": 2}]
+    log.keep_until(1)
+    assert log.path.read_text() == '{"step": 1}\n'
+
+
+def test_what_a_terminal_would_obey_is_shown() -> None:
+    assert visible("a\x1b[31m\x07b\nc\x9b ö") == r"a\x1b[31m\x07b\nc\x9b ö"
 
 
 def test_the_log_of_a_run_that_diverged_is_json(tmp_path: Path) -> None:

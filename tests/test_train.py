@@ -6,6 +6,8 @@ import math
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -402,6 +404,26 @@ def test_photos_in_a_folder_of_any_bytes_train_and_resume(packed: Path, tmp_path
     config = load_config(tmp_path / "run" / "config.toml", {"run": {"steps": 2}})
     assert config.data.path == photos
     train(config, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("change", [{"step": "x"}, {"window": 5}, {"scores": 3.0}, {"elapsed_s": None}])
+def test_a_state_of_other_values_is_refused(packed: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    train(tiny_run(packed, steps=1), tmp_path)
+    torch.save({**load_state(tmp_path / "state.pt"), **change}, tmp_path / "state.pt")
+    with pytest.raises(WeightsError, match="does not fit this run"):
+        train(tiny_run(packed, steps=2), tmp_path, resume=True)
+
+
+def test_what_a_killed_run_left_unfinished_is_removed(packed: Path, tmp_path: Path) -> None:
+    train(tiny_run(packed, steps=1), tmp_path)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    ours, other = (f"{name}.{ended.pid}-0123abcd.part" for name in (".state.pt", ".mine.pt"))
+    epoch = f".epoch-3.safetensors.{ended.pid}-0123abcd.part"
+    for name in (ours, other, epoch):
+        (tmp_path / name).write_bytes(b"half")
+    train(tiny_run(packed, steps=2), tmp_path, resume=True)
+    assert [path.name for path in tmp_path.glob(".*.part")] == [other]
 
 
 def test_a_broken_state_is_refused(packed: Path, tmp_path: Path) -> None:

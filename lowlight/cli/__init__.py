@@ -23,7 +23,7 @@ from lowlight.cli.inspect import inspect
 from lowlight.cli.models import models
 from lowlight.cli.pack import pack
 from lowlight.cli.prepare import prepare_command
-from lowlight.cli.streams import escape_unencodable, mute, open_closed_streams
+from lowlight.cli.streams import escape_unencodable, mute, open_closed_streams, visible
 from lowlight.cli.train import train_command
 from lowlight.core.errors import LowlightError
 
@@ -86,7 +86,7 @@ def main() -> None:
     try:
         app()
     except LowlightError as error:
-        typer.echo(f"lowlight: {error}", err=True)
+        typer.echo(f"lowlight: {visible(str(error))}", err=True)
         sys.exit(error.exit_code)
     except SystemExit as leaving:
         # The reader of our output went away, as `head` does. Typer would say 1, which is that something failed.
@@ -99,7 +99,7 @@ def main() -> None:
         logging.getLogger(__name__).debug("the system refused", exc_info=error)
         where = f"{error.filename}: " if error.filename else ""
         mute(sys.stdout)
-        typer.echo(f"lowlight: {where}{error.strerror or error}", err=True)
+        typer.echo(f"lowlight: {visible(f'{where}{error.strerror or error}')}", err=True)
         sys.exit(1)
 
 

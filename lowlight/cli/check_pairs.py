@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lowlight.cli.progress import with_progress
-from lowlight.cli.tables import add_names, add_numbers, show
+from lowlight.cli.tables import add_names, add_numbers, plain, show
 from lowlight.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -107,7 +107,6 @@ def check_pairs_command(
 
 def _print_rows(rows: "list[PairCheck]") -> None:
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(caption="Shift: how far the truth lies down and right, in packed pixels.")
     add_names(table, "dark")
@@ -119,9 +118,8 @@ def _print_rows(rows: "list[PairCheck]") -> None:
         numbers = (_number(value) for value in (row.ratio, row.measured_ratio, row.exposure_ratio))
         reasons = f": {'; '.join(row.reasons)} (truth {row.bright})"
         verdict = row.verdict if row.verdict == "ok" else row.verdict + reasons
-        # Text, not str: names must not be read as markup.
         style = "green" if row.verdict == "ok" else "red"
-        table.add_row(Text(row.dark), *numbers, shift, Text(verdict, style=style))
+        table.add_row(plain(row.dark), *numbers, shift, plain(verdict, style))
     show(table)
 
 

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from lowlight.cli.streams import mute
+from lowlight.cli.streams import mute, visible
 from lowlight.core.errors import LowlightError, OutputError
 
 STATUSES = ("done", "planned", "skipped", "failed")
@@ -104,7 +104,7 @@ class Report:
     def _note(self, line: str) -> None:
         """Write to stderr, if anybody reads it."""
         try:
-            typer.echo(line, err=True)
+            typer.echo(visible(line), err=True)
         except BrokenPipeError:
             mute(sys.stderr)
 
@@ -115,7 +115,7 @@ class Report:
         """
         try:
             # Not by `typer.echo`, which goes past the progress display and into its bar.
-            sys.stdout.write(line + "\n")
+            sys.stdout.write(visible(line) + "\n")
             sys.stdout.flush()
         except BrokenPipeError:
             mute(sys.stdout)

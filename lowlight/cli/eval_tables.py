@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from lowlight.cli.tables import add_names, add_numbers, show
+from lowlight.cli.streams import visible
+from lowlight.cli.tables import add_names, add_numbers, plain, show
 
 if TYPE_CHECKING:
     from lowlight.report.tables import Table
@@ -47,32 +48,30 @@ def print_problems(report: dict[str, Any]) -> None:
     """Say on the standard error which rows failed and which pictures had no partner."""
     for row in report["rows"]:
         if "error" in row:
-            typer.echo(f"{row.get('dark') or row.get('picture')}: {row['error']}", err=True)
+            typer.echo(visible(f"{row.get('dark') or row.get('picture')}: {row['error']}"), err=True)
     for side, names in report.get("unmatched", {}).items():
         if names:
             folder = report["settings"][side]
-            typer.echo(f"not scored, no partner of that name for {', '.join(names)} in {folder}", err=True)
+            typer.echo(visible(f"not scored, no partner of that name for {', '.join(names)} in {folder}"), err=True)
 
 
 def print_table(table: "Table", *, caption: str = "", last: tuple[str, ...] | None = None) -> None:
     """Print a table with its note; `last` is a row below a line."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table as Grid
-    from rich.text import Text
 
-    # Text, not str: names from a manifest must not be read as markup.
-    about = Text(" ".join(filter(None, (caption, table.note))))
-    grid = Grid(title=Text(table.title), title_justify="left", caption=about, caption_justify="left", box=SIMPLE_HEAD)
+    about = plain(" ".join(filter(None, (caption, table.note))))
+    grid = Grid(title=plain(table.title), title_justify="left", caption=about, caption_justify="left", box=SIMPLE_HEAD)
     for place, (title, number) in enumerate(table.columns):
         if number:
             add_numbers(grid, title)
         else:
             add_names(grid, title, max((len(row[place]) for row in table.rows), default=0))
     for row in table.rows:
-        grid.add_row(*map(Text, row))
+        grid.add_row(*map(plain, row))
     if last:
         grid.add_section()
-        grid.add_row(*map(Text, last), style="bold")
+        grid.add_row(*map(plain, last), style="bold")
     show(grid)
 
 

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from lowlight.cli.tables import plain
+
 
 def inspect(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="RAW files to look at.")],
@@ -36,19 +38,18 @@ def _print_row(row: dict[str, Any]) -> None:
     from rich.text import Text
 
     console = Console()
-    # Text, not str: names and sentences from files must not be read as markup.
-    console.print(Text(row["file"], style="bold"), soft_wrap=True)
+    console.print(plain(row["file"], "bold"), soft_wrap=True)
     if not row["ok"]:
-        console.print(Text.assemble(("  cannot be enhanced: ", "red"), row["reason"]), soft_wrap=True)
+        console.print(Text.assemble(("  cannot be enhanced: ", "red"), plain(row["reason"])), soft_wrap=True)
         return
     table = Table(show_header=False, box=None, padding=(0, 1, 0, 1))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for key, value in _lines(row):
-        table.add_row(Text(key, style="dim"), Text(value))
+        table.add_row(Text(key, style="dim"), plain(value))
     console.print(table)
     for note in row["notes"]:
-        console.print(Text.assemble(("  note: ", "yellow"), note), soft_wrap=True)
+        console.print(Text.assemble(("  note: ", "yellow"), plain(note)), soft_wrap=True)
     console.print(Text("  can be enhanced", style="green"))
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lowlight.cli.tables import add_names, add_numbers, show
+from lowlight.cli.tables import add_names, add_numbers, plain, show
 
 
 def models(
@@ -57,14 +57,12 @@ def _print_models(rows: list[dict[str, Any]]) -> None:
 
 def _print_header(file: Path, header: dict[str, Any]) -> None:
     from rich.table import Table
-    from rich.text import Text
 
-    table = Table(title=Text(file.name), show_header=False)
+    table = Table(title=plain(file.name), show_header=False)
     table.add_column(no_wrap=True)
     add_names(table, "")
     for key, value in _flatten(header):
-        # Text, not str: a header from outside must not be read as markup.
-        table.add_row(Text(key), Text(value))
+        table.add_row(plain(key), plain(value))
     show(table)
 
 

@@ -1,6 +1,7 @@
 """What to do where stdout or stderr is closed, or cannot be written to."""
 
 import os
+import re
 import sys
 from contextlib import suppress
 from typing import TextIO
@@ -18,6 +19,11 @@ def escape_unencodable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def visible(text: str) -> str:
+    """Text of others, such as names in files, with its control characters as escapes: a terminal would obey them."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
 
 
 def mute(stream: TextIO) -> None:

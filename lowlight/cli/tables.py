@@ -2,26 +2,31 @@
 
 from typing import TYPE_CHECKING
 
+from lowlight.cli.streams import visible
+
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 FOLDED = 16  # characters of a name that stay in one line however narrow a terminal is
 MOST = 10_000  # characters of a line in a file
 
 
-def add_names(table: "Table", title: str, widest: int = FOLDED) -> None:
-    """Add a column of names, which a narrow terminal folds, but never to less than its title."""
+def plain(text: str, style: str = "") -> "Text":
+    """What others have named: no markup, and nothing that a terminal would obey."""
     from rich.text import Text
 
-    # Text, not str: what stands in brackets must not be read as markup.
-    table.add_column(Text(title), overflow="fold", min_width=max(len(title), min(widest, FOLDED)))
+    return Text(visible(text), style=style)
+
+
+def add_names(table: "Table", title: str, widest: int = FOLDED) -> None:
+    """Add a column of names, which a narrow terminal folds, but never to less than its title."""
+    table.add_column(plain(title), overflow="fold", min_width=max(len(title), min(widest, FOLDED)))
 
 
 def add_numbers(table: "Table", title: str) -> None:
     """Add a column of numbers, which stay whole."""
-    from rich.text import Text
-
-    table.add_column(Text(title), justify="right", no_wrap=True)
+    table.add_column(plain(title), justify="right", no_wrap=True)
 
 
 def show(table: "Table") -> None:

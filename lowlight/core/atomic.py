@@ -1,16 +1,21 @@
 """Files that appear whole or not at all: a hidden temporary name in the same folder, then a rename."""
 
+import logging
 import os
 import re
 import secrets
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lowlight.core.errors import OutputError
 
-_LEFTOVER = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.part")
+logger = logging.getLogger(__name__)
+
+_LEFTOVER = re.compile(r"\.(.+)\.(\d+)-[0-9a-f]{8}\.part", re.DOTALL)
 _NAME_BYTES = 200  # of a final name that is kept in the temporary one: file systems stop at 255
+_SAFE_AGE_S = 24 * 3600.0
 
 
 @contextmanager
@@ -26,8 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
         return
     if path.is_symlink():
         path = Path(os.path.realpath(path))
-    stem = os.fsencode(path.name)[:_NAME_BYTES].decode("utf-8", "ignore")
-    temporary = path.with_name(f".{stem}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{_kept_name(path.name)}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -52,3 +56,41 @@ def write_text(path: Path, text: str) -> None:
 def is_leftover(path: Path) -> bool:
     """Whether `path` has a name that only an unfinished write has."""
     return _LEFTOVER.fullmatch(path.name) is not None
+
+
+def remove_leftovers(outputs: Iterable[Path]) -> None:
+    """Remove unfinished files of these very outputs; those of a process that still runs are left alone.
+
+    Others in the same folders are left alone too: another machine may be writing them. Call it before anything is
+    written, since a file with this process's number is then of an earlier process that had the same one.
+    """
+    by_folder: dict[Path, set[str]] = {}
+    for output in outputs:
+        by_folder.setdefault(output.parent, set()).add(output.name)
+    for folder, names in by_folder.items():
+        kept = {_kept_name(name) for name in names}
+        with suppress(OSError), os.scandir(folder) as entries:
+            for path in [Path(entry.path) for entry in entries if entry.name.endswith(".part")]:
+                found = _LEFTOVER.fullmatch(path.name)
+                if found and found[1] in kept and not _is_being_written(path, int(found[2])):
+                    logger.info("removing %s, which an earlier run has left unfinished", path)
+                    path.unlink(missing_ok=True)
+
+
+def _kept_name(name: str) -> str:
+    """What of a final name is in the temporary one."""
+    return os.fsencode(name)[:_NAME_BYTES].decode("utf-8", "ignore")
+
+
+def _is_being_written(path: Path, process: int) -> bool:
+    if process == os.getpid():
+        return False
+    if os.name == "nt":  # there a process cannot be asked without harm
+        return time.time() - path.stat().st_mtime < _SAFE_AGE_S
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True

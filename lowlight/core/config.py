@@ -52,10 +52,18 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8-sig", errors="surrogateescape"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError is one, and so is a number of thousands of digits
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     except RecursionError:
         raise ConfigError(f"{path} is nested too deeply to be a configuration; expected sections of keys") from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text says; `ConfigError` for what is none, is nested too deeply or has numbers without end."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"no valid JSON ({error})") from error
 
 
 def to_toml(values: dict[str, Any]) -> str:

@@ -8,6 +8,8 @@ what lies above white is clipped.
 
 import hashlib
 import json
+import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lowlight.core.config import from_dict, to_dict
+from lowlight.core.config import from_dict, parse_json, to_dict
 from lowlight.core.errors import ConfigError, DataError
 from lowlight.core.photo import RGGB, CfaPattern, Metadata, PerColour, RawFrame
 from lowlight.data.decoding import SCALE, Pixels, TruthSize, unpack
@@ -24,6 +26,7 @@ from lowlight.data.pairs import Pair, PairRow
 FORMAT = 1
 INDEX = "index.json"
 FRAMES, TRUTHS = "frames", "truths"
+ARRAY_FILE = re.compile(rf"(?:{FRAMES}|{TRUTHS})/[^/\\\0]+\.npy")
 NPY_HEADER_BYTES = 128
 
 
@@ -56,6 +59,11 @@ class FrameRecord:
     iso: float | None = None
     camera: str | None = None
 
+    def __post_init__(self) -> None:
+        _check_array(self.file, (*self.shape, *self.size))
+        if sorted(colour for row in self.pattern for colour in row) != [0, 1, 2, 3]:
+            raise ConfigError(f"a colour filter pattern is {self.pattern}; expected R, G1, B and G2, 0 to 3, once each")
+
     def outline(self) -> RawFrame:
         """Give the frame without its pixels: a mosaic of zeros that takes no memory."""
         return RawFrame(
@@ -85,6 +93,9 @@ class TruthRecord:
     source: SourceFile
     exposure_s: float | None = None
 
+    def __post_init__(self) -> None:
+        _check_array(self.file, self.shape)
+
 
 @dataclass(frozen=True)
 class CachedPair:
@@ -97,6 +108,10 @@ class CachedPair:
     split: str = ""
     iso: float | None = None
     burst_index: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.ratio > 0 and math.isfinite(self.ratio)):
+            raise ConfigError(f"a ratio is {self.ratio}; expected a number above 0")
 
 
 @dataclass(frozen=True)
@@ -111,6 +126,11 @@ class CacheIndex:
     truths: tuple[TruthRecord, ...]
     pairs: tuple[CachedPair, ...]
     failed: dict[str, str] = field(default_factory=dict)  # files that could not be decoded, and why
+
+    def __post_init__(self) -> None:
+        for pair in self.pairs:
+            if not (0 <= pair.frame < len(self.frames) and 0 <= pair.truth < len(self.truths)):
+                raise ConfigError(f"arrays {pair.frame} and {pair.truth} are named as a pair, which are not there")
 
 
 class PairCache:
@@ -184,6 +204,12 @@ class PairCache:
         )
 
 
+def _check_array(file: str, shape: Sequence[int]) -> None:
+    """Refuse what an index must not name: a file elsewhere, which would be read or removed, or no array."""
+    if not ARRAY_FILE.fullmatch(file) or min(shape) < 1:
+        raise ConfigError(f"an array of shape {list(shape)} lies in {file!r}; expected NAME.npy in frames or truths")
+
+
 def is_cache(path: Path) -> bool:
     """Whether `path` is a finished cache."""
     return (path / INDEX).is_file()
@@ -193,7 +219,7 @@ def open_cache(folder: Path) -> PairCache:
     """Open a finished cache; `DataError` where its index is no such thing or a file is missing or cut short."""
     path = folder / INDEX
     try:
-        index = from_dict(CacheIndex, json.loads(path.read_text(encoding="utf-8")), str(path))
+        index = from_dict(CacheIndex, parse_json(path.read_text(encoding="utf-8")), str(path))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; make the cache with `lowlight cache`") from error
     except (ValueError, ConfigError) as error:
@@ -209,9 +235,6 @@ def open_cache(folder: Path) -> PairCache:
             )
     if not index.pairs:
         raise DataError(f"the cache {folder} holds no pairs; none of its files could be decoded")
-    for pair in index.pairs:
-        if not (0 <= pair.frame < len(index.frames) and 0 <= pair.truth < len(index.truths)):
-            raise DataError(f"{path} names a pair of arrays that it does not have; make the cache again")
     return PairCache(folder, index)
 
 

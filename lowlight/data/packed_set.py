@@ -6,6 +6,7 @@ Reading it needs numpy and Pillow only, so a machine without any RAW library can
 import io
 import json
 import logging
+import math
 import zipfile
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -125,7 +126,7 @@ def _read_member(archive: Archive, name: str) -> Pair:
     content = archive.read(name)
     try:
         return _read_pair(content)
-    except UNREADABLE as error:
+    except (*UNREADABLE, RecursionError) as error:
         raise DataError(f"{name} in {archive.path} is no pair ({error}); pack the pairs again") from error
 
 
@@ -149,11 +150,25 @@ def _pair_bytes(pair: Pair) -> bytes:
 def _read_pair(content: bytes) -> Pair:
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         about: dict[str, Any] = json.loads(bytes(stored["about"]))
-        black, white, wb = (tuple(map(float, row)) for row in stored["levels"])
+        levels, mosaic, matrix, truth = (stored[name] for name in ("levels", "mosaic", "matrix", "truth"))
+        ratio = float(about["ratio"])
+        sound = (
+            (mosaic.dtype, mosaic.ndim, truth.dtype, truth.shape[2:]) == (np.uint16, 2, np.uint16, (3,))
+            and min(*mosaic.shape, *truth.shape) > 0
+            and levels.shape == (3, 4)
+            and bool(np.isfinite(levels).all() and (levels[1] > levels[0]).all())
+            and matrix.shape in ((0, 3), (3, 3))
+            and stored["pattern"].shape == (2, 2)
+            and sorted(stored["pattern"].flat) == [0, 1, 2, 3]
+            and ratio > 0
+            and math.isfinite(ratio)
+        )
+        if not sound:
+            raise ValueError("its arrays are not those of a pair")
+        black, white, wb = (tuple(map(float, row)) for row in levels)
         pattern = tuple(tuple(map(int, row)) for row in stored["pattern"])
-        matrix = stored["matrix"]
         frame = RawFrame(
-            mosaic=stored["mosaic"],
+            mosaic=mosaic,
             pattern=pattern,  # type: ignore[arg-type]
             black=black,  # type: ignore[arg-type]
             white=white,  # type: ignore[arg-type]
@@ -161,7 +176,7 @@ def _read_pair(content: bytes) -> Pair:
             wb_source=about["wb_source"],
             camera_to_srgb=matrix if len(matrix) else None,
         )
-        return Pair(about["name"], about["scene"], frame, stored["truth"], about["ratio"])
+        return Pair(str(about["name"]), str(about["scene"]), frame, truth, ratio)
 
 
 def half_truth(pair: Pair) -> npt.NDArray[np.uint16]:

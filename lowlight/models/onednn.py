@@ -28,6 +28,7 @@ _CONVOLVE, _PACK_CONVOLUTION = _operator("_convolution_pointwise"), _operator("_
 _MULTIPLY, _PACK_LINEAR = _operator("_linear_pointwise"), _operator("_reorder_linear_weight")
 _NONE, _AROUND = (0, 0), (1, 1)  # padding
 _ONE = (1, 1)  # stride and dilation
+MOST_TILES = 256  # at a time, for which layouts are chosen
 
 
 def _is_native(x: Tensor) -> bool:
@@ -47,9 +48,10 @@ def is_direct(x: Tensor) -> bool:
 def pack_weights(network: nn.Module, batch: int) -> None:
     """Keep the weights of a network that only infers, on so many tiles at a time, as oneDNN computes with them.
 
-    Nothing is done where it does not compute in their number format. The layers give plain weights back to whoever
-    moves, converts, saves, copies or trains them.
+    Nothing is done where it does not compute in their number format, and no layout is chosen for more tiles than memory
+    holds at a time. The layers give plain weights back to whoever moves, converts, saves, copies or trains them.
     """
+    batch = min(batch, MOST_TILES)
     for layer in network.modules():
         if isinstance(layer, PackedWeight) and _is_native(layer.weight):
             layer.pack(batch)

@@ -30,6 +30,7 @@ _CANON_UUID = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _MAX_BLOB_BYTES = 64 << 20  # larger than any metadata block; a broken length must not fill the memory
 _WARNING_FILTERS = threading.Lock()
 _UNSET_TIMES = ("0000", "1970:01:01 00:00:00")
+_SMALLEST, _LARGEST = 1e-9, 1e9  # of exposures, apertures and the like
 _FIRST_YEAR = 1970  # of a photo that a digital camera can have taken; a clock that stands before it was never set
 
 Tags = Mapping[int, Any]
@@ -242,7 +243,12 @@ def _number(value: object) -> float | None:
 
 def _positive(value: object) -> float | None:
     number = _number(value)
-    return number if number is not None and number > 0 else None
+    return None if number is None else believable(number)
+
+
+def believable(number: float) -> float | None:
+    """An exposure time, aperture, sensitivity or focal length; None where it is none, as damaged tags may say."""
+    return number if _SMALLEST <= number <= _LARGEST else None
 
 
 def _time(value: object) -> str | None:

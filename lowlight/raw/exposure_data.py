@@ -1,13 +1,12 @@
 """How a photo was taken: LibRaw's exposure data, which know the makers' habits, and the file's own tags."""
 
-import math
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lowlight.core.photo import Metadata
-from lowlight.raw.exif import read_metadata
+from lowlight.raw.exif import believable, read_metadata
 
 
 def complete_metadata(raw: Any, path: Path) -> Metadata:
@@ -36,6 +35,6 @@ def _completed(tagged: Metadata, other: Any, lens: Any) -> Metadata:
 
 
 def _known(value: float) -> float | None:
-    """Drop the digits that single precision added; None for what is no positive number."""
-    number = float(value)
-    return float(f"{number:.6g}") if math.isfinite(number) and number > 0 else None
+    """Drop the digits that single precision added; None for what no camera can have told."""
+    number = believable(float(value))
+    return None if number is None else float(f"{number:.6g}")

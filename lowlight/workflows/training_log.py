@@ -1,10 +1,13 @@
 """The loss curves of a run: one JSON object a line, each with its `step` and `elapsed_s`."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lowlight.core.atomic import write_text
+from lowlight.core.config import parse_json
+from lowlight.core.errors import ConfigError
 from lowlight.report.tables import finite
 
 LOG = "log.jsonl"  # in a run's folder
@@ -22,15 +25,15 @@ class TrainingLog:
             file.write(_line(row))
 
     def rows(self) -> list[dict[str, Any]]:
-        """All whole rows; a line cut short by a killed process is left out."""
+        """All whole rows; what is none, such as a line cut short by a killed process, is left out."""
         if not self.path.exists():
             return []
         rows = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ConfigError):
+                row = parse_json(line)
+                if isinstance(row, dict) and isinstance(row.get("step", 0), int):
+                    rows.append(row)
         return rows
 
     def keep_until(self, step: int) -> None:

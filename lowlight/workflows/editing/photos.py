@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lowlight.core.atomic import write_text
-from lowlight.core.config import from_dict, to_dict
+from lowlight.core.config import from_dict, parse_json, to_dict
 from lowlight.core.errors import BrokenFileError, ConfigError, UsageError
 from lowlight.core.restoration import ModelTraits, Noise, Restoration
 from lowlight.ops.blending import BandBlender, FloatArray, tile_weights
@@ -64,10 +64,7 @@ class Sidecar:
     def read(cls, path: Path) -> "Sidecar":
         """Read it; `BrokenFileError` where the file is missing or not one of these."""
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(values, dict):
-                raise ValueError("it holds no object")
-            return from_dict(cls, values, str(path))
+            return from_dict(cls, parse_json(path.read_text(encoding="utf-8")), str(path))
         except (OSError, ValueError, TypeError, ConfigError) as error:
             raise BrokenFileError(
                 f"{path}, which says what an exported picture belongs to, cannot be read ({error}); export it again"

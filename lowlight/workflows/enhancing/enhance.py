@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from lowlight.core.atomic import remove_leftovers
 from lowlight.core.errors import LowlightError
 from lowlight.workflows.enhancing.contact_sheet import ContactSheets
 from lowlight.workflows.enhancing.enhancer import Enhancer, Written
 from lowlight.workflows.enhancing.inputs import Photo
 from lowlight.workflows.enhancing.options import EnhanceOptions
-from lowlight.workflows.enhancing.outputs import is_file_name, remove_leftovers
+from lowlight.workflows.enhancing.outputs import is_file_name
 from lowlight.workflows.enhancing.planning import outputs_exist, own_jobs, plan_jobs, with_weights
 from lowlight.workflows.enhancing.reading import Read, check_scene
 from lowlight.workflows.enhancing.rows import EXISTS, Job, Row, failed_row, make_row

@@ -1,25 +1,18 @@
 """Where results go: their names, their folders, and what killed runs have left there."""
 
-import logging
 import os
-import time
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 
 from lowlight.core.errors import OutputError, UsageError
 from lowlight.raw.suffixes import RAW_SUFFIXES
 from lowlight.workflows.enhancing.inputs import Photo, is_own_result, names_us, place_of, real_folder
-from lowlight.writers import WRITERS, is_leftover
-
-logger = logging.getLogger(__name__)
+from lowlight.writers import WRITERS
 
 # An output with such a name is meant to be a picture, and would otherwise become a folder.
 OTHER_PICTURES = frozenset((".avif", ".bmp", ".exr", ".gif", ".hdr", ".heic", ".heif", ".jp2", ".ppm", ".psd", ".webp"))
-SHORTEST_CUT_NAME = 190  # bytes: a longer name may have been cut in the temporary one
-SAFE_AGE_S = 24 * 3600.0
 
 
 def plan_outputs(
@@ -151,42 +144,3 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"the folder {folder} cannot be made: {error.strerror or error}") from error
-
-
-def remove_leftovers(outputs: Iterable[Path]) -> None:
-    """Remove unfinished files of these very outputs; those of a process that still runs are left alone.
-
-    Others in the same folders are left alone too: another machine may be writing them. Call it before anything is
-    written, since a file with this process's number is then of an earlier process that had the same one.
-    """
-    by_folder: dict[Path, set[str]] = {}
-    for output in outputs:
-        by_folder.setdefault(output.parent, set()).add(output.name)
-    for folder, names in by_folder.items():
-        with suppress(OSError), os.scandir(folder) as entries:
-            for path in [Path(entry.path) for entry in entries if entry.name.endswith(".part")]:
-                if is_leftover(path) and _is_ours(path, names) and not _is_being_written(path):
-                    logger.info("removing %s, which an earlier run has left unfinished", path)
-                    path.unlink(missing_ok=True)
-
-
-def _is_ours(path: Path, names: set[str]) -> bool:
-    name = path.name[1:].rsplit(".", 2)[0]
-    if name in names:
-        return True
-    return len(os.fsencode(name)) >= SHORTEST_CUT_NAME and any(full.startswith(name) for full in names)
-
-
-def _is_being_written(path: Path) -> bool:
-    process = int(path.name.rsplit(".", 2)[1].split("-")[0])
-    if process == os.getpid():
-        return False
-    if os.name == "nt":  # there a process cannot be asked without harm
-        return time.time() - path.stat().st_mtime < SAFE_AGE_S
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True

@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import Tensor, tensor
 
 from lowlight.burst import same_scene
-from lowlight.core.errors import LowlightError, UsageError
+from lowlight.core.errors import UsageError
 from lowlight.core.photo import CfaPattern, Metadata
 from lowlight.ops.exposure import amplify, block_means, choose_ratio
 from lowlight.ops.registration import register
@@ -124,7 +124,7 @@ def _stops(first: Metadata, second: Metadata) -> float:
         if (ours is None) != (theirs is None):
             return math.inf
         if ours is not None:
-            total += power * math.log2(ours / theirs)
+            total += power * (math.log2(ours) - math.log2(theirs))
     return abs(total)
 
 
@@ -146,7 +146,7 @@ class _Look:
         """None where the photo cannot be read; its row will say why."""
         try:
             frame = read_raw(photo.path, black=levels[0], white=levels[1])
-        except (LowlightError, OSError):
+        except Exception:  # whatever it is, the work on this photo meets it again and says so
             return None
         signed = pack(frame, clip=False)
         bright = amplify(signed, choose_ratio(signed), tensor(frame.wb_gains), "wb")

@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Any
 
 from lowlight import __version__
-from lowlight.core.config import from_dict, to_dict
+from lowlight.core.config import from_dict, parse_json, to_dict
 from lowlight.core.errors import ConfigError, DataError, OutputError
 from lowlight.data.cache import INDEX, CachedPair, CacheIndex, FrameRecord, TruthRecord, file_hash, is_whole
 from lowlight.data.pairs import PairRow, pair_ratio
@@ -129,7 +129,7 @@ class Journal:
 
     def _read_index(self, path: Path) -> None:
         try:
-            index = from_dict(CacheIndex, json.loads(path.read_text(encoding="utf-8")), str(path))
+            index = from_dict(CacheIndex, parse_json(path.read_text(encoding="utf-8")), str(path))
         except (OSError, ValueError, ConfigError) as error:
             raise DataError(f"{path} is no index of a cache; name a new folder") from error
         self._expect({name: getattr(index, name) for name in self.settings})
@@ -139,7 +139,7 @@ class Journal:
     def _read_journal(self, path: Path) -> None:
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                entry = json.loads(line)
+                entry = parse_json(line)
                 if "settings" in entry:
                     self._expect(entry["settings"])
                     continue

@@ -260,15 +260,16 @@ class Run:
             )
         try:
             self.learner.load_state(state)
-            self.step, self.elapsed_s = state["step"], state["elapsed_s"]
-            self.skipped = state["skipped"]
-            self.best = state["best"] if "best" in state else state["best_psnr"]  # as it was called before
+            self.step, self.skipped = int(state["step"]), int(state["skipped"])
+            self.elapsed_s = float(state["elapsed_s"])
+            best = state["best"] if "best" in state else state["best_psnr"]  # as it was called before
+            self.best = None if best is None else float(best)
+            # States from before these keys were written right in front of a validation.
+            self.validated_at = int(state.get("validated_at", self.step))
+            self.scores, self.judged_on = (_dict_of(state.get(name)) for name in ("scores", "judged_on"))
+            self.window = [dict(losses) for losses in state.get("window", [])]
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise WeightsError(f"{self.folder / STATE} does not fit this run; start the run anew") from error
-        # States from before these keys were written right in front of a validation.
-        self.validated_at = state.get("validated_at", self.step)
-        self.scores, self.judged_on = state.get("scores"), state.get("judged_on")
-        self.window = state.get("window", [])
         # A killed run may have found better weights after its last state.
         recorded = self._recorded()
         if recorded and (recorded[1] != self.judged_on or self._is_better(recorded[0])):
@@ -298,3 +299,7 @@ class Run:
             return float(scores[self.validation.decisive(scores)]), about
         except (WeightsError, KeyError, TypeError, StopIteration):
             return None
+
+
+def _dict_of(value: Any) -> dict[str, Any] | None:
+    return None if value is None else dict(value)

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from lowlight.checkpoint import BEST, LAST, load_state
-from lowlight.core.atomic import replacing
+from lowlight.checkpoint import BEST, EPOCH, LAST, load_state
+from lowlight.core.atomic import remove_leftovers, replacing
 from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.config import read_toml, to_dict, to_toml
 from lowlight.core.errors import ConfigError, InterruptedRunError
@@ -20,7 +20,7 @@ from lowlight.workflows.stopping import stop_on_signal
 from lowlight.workflows.team import Team, join_team
 from lowlight.workflows.training.config import TrainConfig, first_difference, load_config, resolve
 from lowlight.workflows.training.parts import epoch_steps, open_source, plan_model
-from lowlight.workflows.training.run import STATE, Run, Watcher
+from lowlight.workflows.training.run import CURVES, STATE, Run, Watcher
 from lowlight.workflows.training.validating import open_validation_of
 from lowlight.workflows.training.weights_files import epoch_files
 from lowlight.workflows.training_log import LOG
@@ -56,6 +56,7 @@ def _train_with(team: Team, config: TrainConfig, folder: Path, resume: bool, wat
             f"the processes go on from different steps of {folder}; it must be one folder for all of them"
         )
     if team.leads:
+        remove_leftovers(_written_in(folder))
         run.log.keep_until(run.step)
         _write_config(config, folder)
     with stop_on_signal() as stopped:
@@ -64,6 +65,13 @@ def _train_with(team: Team, config: TrainConfig, folder: Path, resume: bool, wat
         raise InterruptedRunError(f"stopped at step {run.step}, all is saved in {folder}; go on with --resume")
     best = folder / BEST
     return best if best.exists() else folder / LAST
+
+
+def _written_in(folder: Path) -> list[Path]:
+    """The files that a run writes into its folder under temporary names, epochs' only where one was left unfinished."""
+    unfinished = (left.name[1:].rsplit(".", 2)[0] for left in folder.glob(".epoch-*.part"))
+    epochs = [name for name in unfinished if EPOCH.fullmatch(name)]
+    return [folder / name for name in (STATE, LAST, BEST, CURVES, CONFIG, LOG, *epochs)]
 
 
 def saved_config(folder: Path) -> Path | None:
