@@ -15,6 +15,7 @@ from pair_material import SIZE, write_tree
 from typer.testing import CliRunner
 
 from lowlight.cli.cache import cache_command
+from lowlight.core.config import to_dict
 from lowlight.core.errors import DataError, InterruptedRunError, UsageError
 from lowlight.core.photo import BGGR, GBRG, GRBG, RGGB, CfaPattern
 from lowlight.data.cache import INDEX, open_cache
@@ -167,7 +168,8 @@ def test_half_a_line_swallows_no_other(cache: Path, tmp_path: Path) -> None:
     journal.begin()
     journal.note("frame", index.frames[0])
     with (tmp_path / "out" / JOURNAL).open("a") as file:
-        file.write('{"frame": {}}\n{"truth": {"file": "tru')
+        record = {**to_dict(index.frames[0]), "file": "../victim.npy"}
+        file.write('{"frame": {}}\n' + json.dumps({"frame": record}) + '\n{"truth": {"file": "tru')
     again = Journal(tmp_path / "out", {})
     again.note("frame", index.frames[1])
     again.note("truth", index.truths[0])
@@ -196,7 +198,7 @@ def test_an_index_that_is_none_is_refused(cache: Path, tmp_path: Path, text: str
         ("pairs", {"truth": 99}, "arrays 0 and 99 are named as a pair"),
         ("pairs", {"frame": -1}, "arrays -1 and 0 are named as a pair"),
         ("pairs", {"ratio": -2.0}, r"ratio is -2\.0"),
-        ("frames", {"size": [0, 5]}, "expected NAME.npy in frames or truths"),
+        ("frames", {"size": [0, 5]}, "expected at least 1"),
         ("frames", {"pattern": [[5, 5], [5, 5]]}, "colour filter pattern"),
         ("frames", {"file": "frames/a\0b.npy"}, "expected NAME.npy"),
         ("truths", {"file": "../victim.dng"}, r"'\.\./victim\.dng'; expected NAME.npy"),

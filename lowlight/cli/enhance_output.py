@@ -81,7 +81,7 @@ class Report:
             line += "  exists already; --overwrite does it again"
         if row["status"] == "done":
             line += f"  x{row['ratio']:.3g} ({row['ratio_source']}), {row['seconds']:.1f} s{self._remaining()}"
-        self._say(line)
+        self._say(visible(line))
         for note in row["notes"] if row["status"] in ("done", "planned") else ():
             self._note(f"note     {place} {row['file']}: {note}")
 
@@ -115,7 +115,7 @@ class Report:
         """
         try:
             # Not by `typer.echo`, which goes past the progress display and into its bar.
-            sys.stdout.write(visible(line) + "\n")
+            sys.stdout.write(line + "\n")
             sys.stdout.flush()
         except BrokenPipeError:
             mute(sys.stdout)

@@ -60,7 +60,8 @@ class FrameRecord:
     camera: str | None = None
 
     def __post_init__(self) -> None:
-        _check_array(self.file, (*self.shape, *self.size))
+        if min(*self.shape, *self.size) < 1:
+            raise ConfigError(f"a frame has the size {self.size} and an array of {self.shape}; expected at least 1")
         if sorted(colour for row in self.pattern for colour in row) != [0, 1, 2, 3]:
             raise ConfigError(f"a colour filter pattern is {self.pattern}; expected R, G1, B and G2, 0 to 3, once each")
 
@@ -94,7 +95,8 @@ class TruthRecord:
     exposure_s: float | None = None
 
     def __post_init__(self) -> None:
-        _check_array(self.file, self.shape)
+        if min(self.shape) < 1:
+            raise ConfigError(f"a truth has an array of {self.shape}; expected at least 1 along each axis")
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,9 @@ class CacheIndex:
     failed: dict[str, str] = field(default_factory=dict)  # files that could not be decoded, and why
 
     def __post_init__(self) -> None:
+        records: tuple[FrameRecord | TruthRecord, ...] = (*self.frames, *self.truths)
+        for record in records:
+            require_own(record)
         for pair in self.pairs:
             if not (0 <= pair.frame < len(self.frames) and 0 <= pair.truth < len(self.truths)):
                 raise ConfigError(f"arrays {pair.frame} and {pair.truth} are named as a pair, which are not there")
@@ -204,10 +209,10 @@ class PairCache:
         )
 
 
-def _check_array(file: str, shape: Sequence[int]) -> None:
-    """Refuse what an index must not name: a file elsewhere, which would be read or removed, or no array."""
-    if not ARRAY_FILE.fullmatch(file) or min(shape) < 1:
-        raise ConfigError(f"an array of shape {list(shape)} lies in {file!r}; expected NAME.npy in frames or truths")
+def require_own(record: FrameRecord | TruthRecord) -> None:
+    """Refuse a record of a file that is not the cache's own, which would be read, or removed, for it: `ConfigError`."""
+    if not ARRAY_FILE.fullmatch(record.file):
+        raise ConfigError(f"an array lies in {record.file!r}; expected NAME.npy in {FRAMES} or {TRUTHS}")
 
 
 def is_cache(path: Path) -> bool:

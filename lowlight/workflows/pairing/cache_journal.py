@@ -12,7 +12,16 @@ from typing import Any
 from lowlight import __version__
 from lowlight.core.config import from_dict, parse_json, to_dict
 from lowlight.core.errors import ConfigError, DataError, OutputError
-from lowlight.data.cache import INDEX, CachedPair, CacheIndex, FrameRecord, TruthRecord, file_hash, is_whole
+from lowlight.data.cache import (
+    INDEX,
+    CachedPair,
+    CacheIndex,
+    FrameRecord,
+    TruthRecord,
+    file_hash,
+    is_whole,
+    require_own,
+)
 from lowlight.data.pairs import PairRow, pair_ratio
 from lowlight.raw.render import libraw_version
 
@@ -145,6 +154,7 @@ class Journal:
                     continue
                 for kind, values in entry.items():
                     record = from_dict(KINDS[kind], values, JOURNAL)
+                    require_own(record)
                     self.known[kind, record.source.path] = record
             except (ValueError, KeyError, TypeError, AttributeError, ConfigError):
                 continue  # the last line of a killed run; what it would have said is decoded again
