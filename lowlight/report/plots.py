@@ -40,8 +40,10 @@ class Axis:
 
     def ticks(self) -> list[float]:
         """About five round values inside the range."""
-        if self.log:
-            return _log_ticks(self.low, self.high)
+        rounded = _log_ticks(self.low, self.high) if self.log else []
+        if len(rounded) > 1:
+            return rounded
+        # Too short a part of a decade for round factors of it.
         step = _round_step((self.high - self.low) / 5)
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
