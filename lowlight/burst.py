@@ -15,7 +15,7 @@ from torch import Tensor
 from lowlight.core.errors import UsageError
 from lowlight.core.photo import RawFrame
 from lowlight.ops.agreement import AGREEMENT_BLOCK, agreement, agreement_pixels
-from lowlight.ops.exposure import amplify, choose_ratio, meter_level
+from lowlight.ops.exposure import amplify, meter_level, ratio_at
 from lowlight.ops.noise_level import noise_points
 from lowlight.ops.registration import (
     MIN_CONFIDENCE,
@@ -141,7 +141,8 @@ def align(frames: Sequence[RawFrame]) -> Burst:
     if not others:
         return Burst.single(reference)
     signed = pack(reference, clip=False)
-    level, ratio = meter_level(signed), choose_ratio(signed)
+    level = meter_level(signed)
+    ratio = ratio_at(level)
     gains = torch.tensor(reference.wb_gains)
     aligned = [AlignedFrame(reference, variance=_noise_variance(signed))]
     bright = amplify(signed.clamp_(min=0), ratio, gains, "wb")

@@ -103,7 +103,7 @@ def test_what_is_missing_is_named() -> None:
     with pytest.raises(ConfigError, match="here lacks size; expected name, note, size"):
         from_dict(Needy, {"name": "a"}, "here")
     with pytest.raises(ConfigError, match=r"here is '\[1, 2\]'; expected keys"):
-        from_dict(Needy, [1, 2], "here")  # type: ignore[arg-type]
+        from_dict(Needy, [1, 2], "here")  # type: ignore[arg-type]  # as a file of JSON may say
 
 
 def test_whole_numbers_and_texts_become_what_the_field_is() -> None:

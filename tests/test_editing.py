@@ -104,7 +104,10 @@ def test_impossible_edits_are_refused() -> None:
 
 
 class Faithful:
-    """A pyramid that keeps every picture as it is and renders painted levels by their bands."""
+    """A pyramid that keeps every picture as it is and renders painted levels by their bands.
+
+    It has of a `PaintableModel` what is used here, hence the ignored types below.
+    """
 
     traits = faces_model(side_px=64).traits
 

@@ -55,7 +55,13 @@ def write_text(path: Path, text: str) -> None:
 
 def is_leftover(path: Path) -> bool:
     """Whether `path` has a name that only an unfinished write has."""
-    return _LEFTOVER.fullmatch(path.name) is not None
+    return leftover_of(path) is not None
+
+
+def leftover_of(path: Path) -> str | None:
+    """The name that an unfinished write would have got, of a long one its beginning; None of other files."""
+    found = _LEFTOVER.fullmatch(path.name)
+    return found[1] if found else None
 
 
 def remove_leftovers(outputs: Iterable[Path]) -> None:
@@ -92,5 +98,5 @@ def _is_being_written(path: Path, process: int) -> bool:
     except ProcessLookupError:
         return False
     except (OSError, OverflowError):
-        return True
+        pass  # another user's, or no number of this machine's
     return True

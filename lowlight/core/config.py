@@ -12,7 +12,10 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from lowlight.core.errors import ConfigError
 
-T = TypeVar("T")
+if typing.TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 def from_dict(cls: type[T], values: dict[str, Any], where: str) -> T:
@@ -20,7 +23,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str) -> T:
     if not isinstance(values, dict):
         raise ConfigError(f"{where} is {str(values)[:60]!r}; expected keys with values")
     hints = typing.get_type_hints(cls)
-    fields = [field for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
+    fields = [field for field in dataclasses.fields(cls) if field.init]
     known = {field.name for field in fields}
     for key in values:
         if key not in known:

@@ -50,7 +50,7 @@ def choose_ratio(signed: Tensor) -> float:
     at the top, and at the bottom the shadows, where an error of the black level would weigh most. The rule is linear,
     so half the light gives twice the ratio.
     """
-    return ratio_for(metered_means(signed, metering_block(*signed.shape[1:])))
+    return ratio_at(meter_level(signed))
 
 
 def meter_level(signed: Tensor) -> float:
@@ -70,7 +70,11 @@ def metered_means(signed: Tensor, block: int) -> Tensor:
 
 def ratio_for(means: Tensor) -> float:
     """The amplification for a frame whose blocks have these means, `[n]` in any order; see `choose_ratio`."""
-    level = level_of(means)
+    return ratio_at(level_of(means))
+
+
+def ratio_at(level: float) -> float:
+    """The amplification that brings a level to `METER_TARGET`; see `choose_ratio`."""
     if not level > 0:
         return RATIO_RANGE[1]
     return min(max(METER_TARGET / level, RATIO_RANGE[0]), RATIO_RANGE[1])

@@ -35,8 +35,9 @@ def _of_mosaic(tags: dict[int, Any], origin: tuple[int, int]) -> npt.NDArray[np.
     repeat, levels = _numbers(tags.get(_REPEAT, (1, 1))), _numbers(tags[_BLACK])
     active = _numbers(tags.get(_ACTIVE, (0, 0)))[:2]
     sound = np.isfinite([*repeat, *levels, *active]).all() and min(levels, default=-1) >= 0
-    whole = all(number >= 1 and number == int(number) for number in repeat) if sound else False
-    if not whole or len(repeat) != 2 or len(active) != 2 or len(levels) != repeat[0] * repeat[1]:
+    if not sound or any(number < 1 or number != int(number) for number in repeat):
+        return None
+    if len(repeat) != 2 or len(active) != 2 or len(levels) != repeat[0] * repeat[1]:
         return None
     pattern = np.tile(np.reshape(levels, (int(repeat[0]), int(repeat[1]))), (2, 2))
     seen = np.roll(pattern, (int(active[0]) - origin[0], int(active[1]) - origin[1]), axis=(0, 1))

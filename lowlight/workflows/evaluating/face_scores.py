@@ -26,7 +26,9 @@ class ScoredFaces:
 
     def __init__(self, path: Path, options: FacesConfig, split: Split) -> None:
         if path.is_file() and not options.photographs:
-            raise DataError(f"{path} is a file, and these networks are scored on drawn faces, which need none; name .")
+            raise DataError(
+                f"{path} is a file, and these networks are scored on drawn faces, which need none; give . instead"
+            )
         self.path, self.options, self.split = path, options, split
         known = len(read_faces(path, 1, split)[1]) if options.photographs else MOST_FACES
         self.count = min(known, MOST_FACES)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lowlight.checkpoint import BEST, EPOCH, LAST, load_state
-from lowlight.core.atomic import remove_leftovers, replacing
+from lowlight.core.atomic import leftover_of, remove_leftovers, replacing
 from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.config import read_toml, to_dict, to_toml
 from lowlight.core.errors import ConfigError, InterruptedRunError
@@ -69,7 +69,7 @@ def _train_with(team: Team, config: TrainConfig, folder: Path, resume: bool, wat
 
 def _written_in(folder: Path) -> list[Path]:
     """The files that a run writes into its folder under temporary names, epochs' only where one was left unfinished."""
-    unfinished = (left.name[1:].rsplit(".", 2)[0] for left in folder.glob(".epoch-*.part"))
+    unfinished = (leftover_of(path) or "" for path in folder.glob(".epoch-*.part"))
     epochs = [name for name in unfinished if EPOCH.fullmatch(name)]
     return [folder / name for name in (STATE, LAST, BEST, CURVES, CONFIG, LOG, *epochs)]
 
