@@ -6,7 +6,6 @@ pictures all of it, in fp32; nothing is ever unpickled. A resume state holds eve
 """
 
 import glob
-import hashlib
 import json
 import pickle
 import re
@@ -181,12 +180,6 @@ def find_weights(named: str | Path | None) -> Path:
     )
 
 
-def file_sha256(path: Path) -> str:
-    """Hash a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a resume state: tensors and plain values only, under a temporary name first."""
     try:
@@ -211,7 +204,6 @@ def load_state(path: Path) -> dict[str, Any]:
 
 __all__ = [
     "build_model",
-    "file_sha256",
     "find_weights",
     "load_state",
     "load_weights",

@@ -114,8 +114,8 @@ def test_the_index_tells_versions_sources_and_checksums(tree: Path, cache: Path)
     frame = index["frames"][0]
     source = tree / frame["source"]["path"]
     assert source.stat().st_size == frame["source"]["bytes"]
-    assert module.file_hash(source) == frame["source"]["sha256"]
-    assert module.file_hash(cache / frame["file"]) == frame["sha256"]
+    assert module.file_sha256(source) == frame["source"]["sha256"]
+    assert module.file_sha256(cache / frame["file"]) == frame["sha256"]
     assert len(index["truths"]) == 3  # bursts share theirs
 
 

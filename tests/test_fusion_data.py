@@ -16,7 +16,8 @@ from PIL import Image
 from lowlight.core.errors import ConfigError, DataError, LowlightError, UsageError
 from lowlight.core.restoration import ModelTraits
 from lowlight.data import fusion_source
-from lowlight.data.digits import Digits, Split, read_digits, stream
+from lowlight.data.digits import Digits, Split, read_digits
+from lowlight.data.draws import stream
 from lowlight.data.ellipses import EllipseLaw, ellipse_masks
 from lowlight.data.fusion_celeba import (
     FusionCelebaConfig,

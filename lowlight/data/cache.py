@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from lowlight.core.config import from_dict, parse_json, to_dict
 from lowlight.core.errors import ConfigError, DataError
+from lowlight.core.hashing import file_sha256
 from lowlight.core.photo import RGGB, CfaPattern, Metadata, PerColour, RawFrame
 from lowlight.data.decoding import SCALE, Pixels, TruthSize, unpack
 from lowlight.data.pairs import Pair, PairRow
@@ -264,13 +265,7 @@ def npy_bytes(shape: Sequence[int]) -> int:
 def source_file(path: Path, shown: str) -> SourceFile:
     """Identify a file by size, time and contents; `shown` is the path to record."""
     status = path.stat()
-    return SourceFile(shown, status.st_size, status.st_mtime_ns, file_hash(path))
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's contents."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return SourceFile(shown, status.st_size, status.st_mtime_ns, file_sha256(path))
 
 
 def digest_of(pairs: Iterable[tuple[str, str]]) -> str:

@@ -23,6 +23,7 @@ from torch import Tensor
 from lowlight.core.errors import BrokenFileError, ConfigError, DataError
 from lowlight.core.restoration import Batch, ModelTraits
 from lowlight.data.archives import read_arrays
+from lowlight.data.draws import EpochOrder, stream
 
 Split = Literal["train", "validation"]
 Task = Literal["reconstruction", "transfer"]
@@ -132,12 +133,6 @@ def invert_at_random(images: Tensor, generator: torch.Generator) -> Tensor:
     return (images - inverted.to(images.device)).abs()
 
 
-def stream(*numbers: int) -> torch.Generator:
-    """A generator on the CPU whose draws depend on the given numbers (each below 2^32) alone."""
-    seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
-    return torch.Generator().manual_seed(seed >> 1)
-
-
 def digit_batch(images: Tensor, labels: Tensor, task: Task, generator: torch.Generator) -> Batch:
     """Put images `[B, 28, 28]` into a batch: for `transfer` one inverted frame each, else no frames.
 
@@ -153,22 +148,16 @@ def digit_batch(images: Tensor, labels: Tensor, task: Task, generator: torch.Gen
 
 
 class DigitSource:
-    """Training batches of digits: every image once an epoch, in an order that (seed, epoch) gives.
-
-    An incomplete last batch is left out. What is drawn for a batch depends on (seed, step) alone.
-    """
+    """Training batches of digits; what is drawn for a batch depends on (seed, step) alone."""
 
     def __init__(self, digits: Digits, task: Task, batch: int, seed: int) -> None:
-        if not 1 <= batch <= len(digits):
-            raise DataError(f"a batch of {batch} cannot be made from {len(digits)} images; choose 1 to {len(digits)}")
-        self.digits, self.task, self.size, self.seed = digits, task, batch, seed
-        self.steps_per_epoch = len(digits) // batch
-        self._order: tuple[int, Tensor] | None = None  # of the epoch that was asked for last
+        self.digits, self.task, self.seed = digits, task, seed
+        self._order = EpochOrder(len(digits), batch, seed, _ORDER_STREAM, noun="images")
+        self.steps_per_epoch = self._order.steps
 
     def batch(self, step: int) -> Batch:
         """Training items of one step."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        chosen = self._order_of(epoch)[place * self.size : (place + 1) * self.size].to(self.digits.images.device)
+        chosen = self._order.chosen(step).to(self.digits.images.device)
         generator = stream(self.seed, _TRANSFER_STREAM, step)
         return digit_batch(self.digits.images[chosen], self.digits.labels[chosen], self.task, generator)
 
@@ -176,12 +165,6 @@ class DigitSource:
         """What a weights file should record of the data."""
         told = {"name": self.digits.name, "images": len(self.digits), "task": self.task}
         return {**told, "sha256": self.digits.sha256}
-
-    def _order_of(self, epoch: int) -> Tensor:
-        if self._order is None or self._order[0] != epoch:
-            order = torch.randperm(len(self.digits), generator=stream(self.seed, _ORDER_STREAM, epoch))
-            self._order = (epoch, order)
-        return self._order[1]
 
 
 def open_digits(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lowlight.core.errors import ConfigError, DataError
 from lowlight.core.restoration import Batch, ModelTraits
-from lowlight.data.digits import stream
+from lowlight.data.draws import EpochOrder
 from lowlight.data.face_drawing import draw_face
 from lowlight.data.photos import HELD_OUT_SHARE, PhotoSet, open_photos
 
@@ -68,19 +68,16 @@ class FaceSource:
         seed: int,
         device: torch.device,
     ) -> None:
-        if not 1 <= batch <= count:
-            raise DataError(f"a batch of {batch} cannot be made from {count} faces; choose 1 to {count}")
-        self.faces, self.count, self.about, self.size, self.seed = faces, count, about, batch, seed
+        self.faces, self.count, self.about, self.seed = faces, count, about, seed
         self.device = device
-        self.steps_per_epoch = count // batch
-        self._order: tuple[int, list[int]] | None = None
+        self._order = EpochOrder(count, batch, seed, _ORDER_STREAM, noun="faces")
+        self.steps_per_epoch = self._order.steps
         self._kept: dict[int, Tensor] = {}
 
     def batch(self, step: int) -> Batch:
         """Training items of one step."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        chosen = self._order_of(epoch)[place * self.size : (place + 1) * self.size]
-        return face_batch(torch.stack([self._picture(index) for index in chosen]).to(self.device))
+        pictures = [self._picture(index) for index in self._order.chosen(step).tolist()]
+        return face_batch(torch.stack(pictures).to(self.device))
 
     def describe(self) -> dict[str, Any]:
         """What a weights file should record of the data."""
@@ -93,12 +90,6 @@ class FaceSource:
                 return pixels.float() / 255
             self._kept[index] = pixels
         return self._kept[index].float() / 255
-
-    def _order_of(self, epoch: int) -> list[int]:
-        if self._order is None or self._order[0] != epoch:
-            order = torch.randperm(self.count, generator=stream(self.seed, _ORDER_STREAM, epoch))
-            self._order = (epoch, order.tolist())
-        return self._order[1]
 
 
 def face_batch(pictures: Tensor) -> Batch:

@@ -16,7 +16,8 @@ from torch import Generator, Tensor
 
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import ModelTraits
-from lowlight.data.digits import SIDE_PX, Split, read_digits, stream
+from lowlight.data.digits import SIDE_PX, Split, read_digits
+from lowlight.data.draws import stream
 from lowlight.data.ellipses import EllipseLaw, ellipse_masks
 from lowlight.data.fusion_source import FusionSets, FusionSource, check_frame_count, check_traits
 from lowlight.data.strokes import draw_digits

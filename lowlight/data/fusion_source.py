@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import torch
 from torch import Generator, Tensor
 
-from lowlight.core.errors import ConfigError, DataError, UsageError
+from lowlight.core.errors import ConfigError, UsageError
 from lowlight.core.restoration import Batch, ModelTraits
-from lowlight.data.digits import stream
+from lowlight.data.draws import EpochOrder, stream
 
 FIXED_SEED = 42
 FIXED_BLOCK = 100  # pictures whose frames are drawn together, so that they do not depend on how a set is cut
@@ -100,25 +100,19 @@ class FixedFrames:
 
 
 class FusionSource:
-    """Training batches of a set, every picture once an epoch, and beside them the set that validates.
+    """Training batches of a set, and beside them the set that validates.
 
-    A batch depends on (seed, step) and the kind of device alone; K on (seed, step) alone. An incomplete last batch of
-    an epoch is left out.
+    A batch depends on (seed, step) and the kind of device alone; K on (seed, step) alone.
     """
 
     def __init__(
         self, sets: FusionSets, max_frames: int, batch: int, seed: int, device: torch.device | None = None
     ) -> None:
         training = sets.training
-        if not 1 <= batch <= len(training):
-            raise DataError(
-                f"a batch of {batch} cannot be made from {len(training)} pictures; choose 1 to {len(training)}"
-            )
-        self.sets, self.training = sets, training
-        self.max_frames, self.size, self.seed = max_frames, batch, seed
+        self.sets, self.training, self.max_frames, self.seed = sets, training, max_frames, seed
         self.device = device or torch.device("cpu")
-        self.steps_per_epoch = len(training) // batch
-        self._order: tuple[int, Tensor] | None = None  # of the epoch that was asked for last
+        self._order = EpochOrder(len(training), batch, seed, _TRAINING_ORDER_STREAM, noun="pictures")
+        self.steps_per_epoch = self._order.steps
 
     def frame_count(self, step: int) -> int:
         """K of a step's batch: uniform in {0, ..., max_frames}."""
@@ -127,8 +121,7 @@ class FusionSource:
 
     def batch(self, step: int) -> Batch:
         """Training items of one step, on the source's device."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        chosen = self._order_of(epoch)[place * self.size : (place + 1) * self.size]
+        chosen = self._order.chosen(step)
         generator = Generator(self.device).manual_seed(stream(self.seed, _TRAINING_FRAME_STREAM, step).initial_seed())
         target = self.training.augment(self.training.targets(chosen).to(self.device), generator)
         return as_fusion_batch(self.training.frames(target, self.frame_count(step), generator), target)
@@ -146,12 +139,6 @@ class FusionSource:
     @cached_property
     def _hashes(self) -> dict[str, str]:
         return self.training.hashes()
-
-    def _order_of(self, epoch: int) -> Tensor:
-        if self._order is None or self._order[0] != epoch:
-            order = torch.randperm(len(self.training), generator=stream(self.seed, _TRAINING_ORDER_STREAM, epoch))
-            self._order = (epoch, order)
-        return self._order[1]
 
 
 def as_fusion_batch(frames: Tensor, target: Tensor) -> Batch:

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from lowlight.core.errors import ConfigError, DataError
 from lowlight.core.restoration import Batch, ModelTraits
-from lowlight.data.digits import SIDE_PX, Digits, DigitSource, read_digits, stream
+from lowlight.data.digits import SIDE_PX, Digits, DigitSource, read_digits
+from lowlight.data.draws import stream
 
 SMALL_DIGITS = Path("sklearn-digits")  # in place of a folder: the 1797 digits of 8 x 8 pixels that scikit-learn has
 TRAIN_SHARE = 0.8  # of the training images, the rest validates

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from lowlight import __version__
-from lowlight.checkpoint import file_sha256
 from lowlight.core.errors import OutputError, UsageError
+from lowlight.core.hashing import file_sha256
 from lowlight.core.photo import Picture, RawFrame
 from lowlight.core.restoration import Noise
 from lowlight.data.pictures import READERS, read_picture

@@ -8,9 +8,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lowlight.checkpoint import file_sha256, find_weights, load_weights, read_header
+from lowlight.checkpoint import find_weights, load_weights, read_header
 from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.errors import UsageError, WeightsError
+from lowlight.core.hashing import file_sha256
 from lowlight.core.photo import RawFrame
 from lowlight.core.restoration import Noise
 from lowlight.ops.dark_srgb import dark_srgb

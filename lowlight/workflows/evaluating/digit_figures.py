@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lowlight.data.digits import Digits, DigitsConfig, digit_batch, read_digits, stream
+from lowlight.data.digits import Digits, DigitsConfig, digit_batch, read_digits
+from lowlight.data.draws import stream
 from lowlight.models.vae import SIDE_PX, DigitVae
 from lowlight.report.digit_figures import class_scatter, image_grid
 from lowlight.workflows.evaluating.digit_scores import task_of

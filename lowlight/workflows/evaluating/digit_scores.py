@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lowlight.data.digits import Digits, DigitsConfig, Split, Task, digit_batch, read_digits, stream
+from lowlight.data.digits import Digits, DigitsConfig, Split, Task, digit_batch, read_digits
+from lowlight.data.draws import stream
 from lowlight.models.vae import DigitVae, DigitVaeConfig
 from lowlight.ops.gaussian import draw, kl_divergence, standard_noise
 

@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 
 from lowlight.core.errors import UsageError
 from lowlight.core.restoration import Batch, HierarchicalModel, ModelTraits, Noise, Restoration
-from lowlight.data.digits import stream
+from lowlight.data.draws import stream
 from lowlight.data.fusion_source import FIXED_BLOCK, FixedFrames
 from lowlight.models.fusion_folding import folded
 from lowlight.ops.gaussian import log_normal

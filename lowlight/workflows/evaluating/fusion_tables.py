@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from lowlight.checkpoint import file_sha256
 from lowlight.core.compute import choose_device
 from lowlight.core.config import from_dict
 from lowlight.core.errors import UsageError
+from lowlight.core.hashing import file_sha256
 from lowlight.data import DATASETS
 from lowlight.workflows.evaluating.fusion_published import PUBLISHED, beside_published
 from lowlight.workflows.evaluating.fusion_scorer import SETS, open_fixed_frames

@@ -13,7 +13,6 @@ from lowlight.checkpoint import (
     EPOCH,
     LAST,
     RUN_FILES,
-    file_sha256,
     load_weights,
     matching_files,
     read_header,
@@ -23,6 +22,7 @@ from lowlight.core.atomic import write_text
 from lowlight.core.compute import choose_device
 from lowlight.core.config import from_dict
 from lowlight.core.errors import OutputError, UsageError, WeightsError
+from lowlight.core.hashing import file_sha256
 from lowlight.core.photo import Picture
 from lowlight.data import DATASETS
 from lowlight.models import MODELS, current_name

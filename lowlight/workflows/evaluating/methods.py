@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from lowlight.checkpoint import file_sha256, find_weights, load_weights
+from lowlight.checkpoint import find_weights, load_weights
 from lowlight.core.compute import choose_device
 from lowlight.core.errors import UsageError
+from lowlight.core.hashing import file_sha256
 from lowlight.core.photo import RawFrame
 from lowlight.data.pairs import Pair
 from lowlight.device_restorer import open_restorer

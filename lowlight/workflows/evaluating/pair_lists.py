@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lowlight.checkpoint import file_sha256
 from lowlight.core.errors import UsageError
+from lowlight.core.hashing import file_sha256
 from lowlight.data.pairs import Pair, PairRow, fit_truth, list_sha256, load_pair, pair_hashes, pair_ratio
 from lowlight.data.pictures import READERS
 from lowlight.data.sid import MISALIGNED_SCENES, choose_rows, open_pairs, read_exclude_file

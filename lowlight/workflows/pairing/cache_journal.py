@@ -12,13 +12,13 @@ from typing import Any
 from lowlight import __version__
 from lowlight.core.config import from_dict, parse_json, to_dict
 from lowlight.core.errors import ConfigError, DataError, OutputError
+from lowlight.core.hashing import file_sha256
 from lowlight.data.cache import (
     INDEX,
     CachedPair,
     CacheIndex,
     FrameRecord,
     TruthRecord,
-    file_hash,
     is_whole,
     require_own,
 )
@@ -63,7 +63,7 @@ class Journal:
             logger.info("%s has changed and is decoded again", shown)
             return None
         if self.verify and record.file not in self._hashed:
-            self._hashed[record.file] = file_hash(self.folder / record.file)
+            self._hashed[record.file] = file_sha256(self.folder / record.file)
         if self._hashed.get(record.file, record.sha256) != record.sha256:
             logger.warning("%s is damaged and is decoded again", record.file)
             return None

@@ -17,6 +17,7 @@ import numpy as np
 
 from lowlight.core.atomic import is_leftover, replacing, write_text
 from lowlight.core.errors import DataError, InterruptedRunError, LowlightError, OutputError, UsageError
+from lowlight.core.hashing import file_sha256
 from lowlight.core.photo import RGGB, RawFrame
 from lowlight.data.cache import (
     FORMAT,
@@ -25,7 +26,6 @@ from lowlight.data.cache import (
     TRUTHS,
     FrameRecord,
     TruthRecord,
-    file_hash,
     frame_record,
     index_json,
     npy_bytes,
@@ -224,7 +224,7 @@ class _Plan:
         with replacing(self.folder / file) as temporary:
             with temporary.open("wb") as stream:
                 np.save(stream, pixels, allow_pickle=False)
-            return file_hash(temporary)
+            return file_sha256(temporary)
 
     @contextmanager
     def _noting_failure(self, file: Path) -> Iterator[None]:
