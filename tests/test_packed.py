@@ -18,11 +18,16 @@ from typer.testing import CliRunner
 from lowlight.cli.pack import pack
 from lowlight.core.config import to_toml
 from lowlight.core.errors import DataError, UsageError
-from lowlight.data.packed_set import packed_pair_readers, read_packed_pairs, write_packed_set
+from lowlight.data.packed_set import packed_pair_readers, write_packed_set
+from lowlight.data.pairs import Pair
 from lowlight.data.photos import is_held_out, open_photos
 from lowlight.workflows.training.pack import pack_files
 
 NAMES = [f"scene{i}.png" for i in range(12)]
+
+
+def _pairs_of(path: Path) -> list[Pair]:
+    return [read() for read in packed_pair_readers(path)]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +58,7 @@ def test_photos_come_back_byte_for_byte_and_split_the_same(folder: Path, tmp_pat
 def test_pairs_come_back_as_they_were(folder: Path, tmp_path: Path) -> None:
     path, pair = tmp_path / "set.zip", make_pair("one.dng", seed=4)
     write_packed_set(path, open_photos(folder), [pair])
-    (found,) = read_packed_pairs(path)
+    (found,) = _pairs_of(path)
     assert (found.name, found.scene, found.ratio) == ("one.dng", "scene", 100.0)
     assert np.array_equal(found.frame.mosaic, pair.frame.mosaic)
     assert np.array_equal(found.truth, pair.truth)
@@ -74,7 +79,7 @@ def test_truths_at_full_size_are_halved(folder: Path, tmp_path: Path) -> None:
     pair, path = make_pair(), tmp_path / "set.zip"
     large = np.kron(pair.truth, np.ones((2, 2, 1), np.uint16)).astype(np.uint16)
     write_packed_set(path, open_photos(folder), [type(pair)("x", "", pair.frame, large, 2.0)])
-    assert np.array_equal(read_packed_pairs(path)[0].truth, pair.truth)
+    assert np.array_equal(_pairs_of(path)[0].truth, pair.truth)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7])
@@ -241,7 +246,7 @@ def test_real_pairs_can_be_packed(shared_data: Path, tmp_path: Path) -> None:
     short.write_text("\n".join((lines[0], ",".join(cells[key] for key in columns))))
     packed = pack_files(write_photos(tmp_path / "photos"), tmp_path / "set.zip", short)
     assert (packed.photos, packed.pairs) == (2, 1)
-    (pair,) = read_packed_pairs(packed.path)
+    (pair,) = _pairs_of(packed.path)
     assert pair.frame.black == (512.0,) * 4
     assert pair.ratio == float(cells["ratio"])
     assert abs(pair.truth.shape[0] - pair.frame.size[0] // 2) <= 1
@@ -281,7 +286,7 @@ def test_a_pair_of_other_arrays_is_refused(tmp_path: Path, change: dict[str, np.
         for member, content in {**members, name: buffer.getvalue()}.items():
             archive.writestr(member, content)
     with pytest.raises(DataError, match="is no pair"):
-        read_packed_pairs(path)
+        _pairs_of(path)
 
 
 def test_a_broken_photo_costs_no_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -324,7 +329,7 @@ def test_a_packed_file_is_opened_once(folder: Path, tmp_path: Path, monkeypatch:
     photos = open_photos(path)
     assert len(photos.digest()) == 16 and photos[0].shape == photos[1].shape
     assert len(opened) == 1
-    assert len(read_packed_pairs(path)) == 1 and len(opened) == 2
+    assert len(_pairs_of(path)) == 1 and len(opened) == 2
 
 
 @pytest.mark.parametrize("name", ["link.zip", f"{'n' * 245}.zip"])

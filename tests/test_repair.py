@@ -38,7 +38,6 @@ from lowlight.models.repair import RepairNet, RepairNetConfig
 from lowlight.objectives.beta import BetaConfig, beta
 from lowlight.objectives.fisher import FisherConfig, fisher
 from lowlight.report.tables import DASH, finite
-from lowlight.workflows.evaluating import repair_scores
 from lowlight.workflows.evaluating.repair_figures import repair_grid, validation_curves
 from lowlight.workflows.evaluating.repair_scores import (
     IDENTITY,
@@ -408,4 +407,4 @@ def test_the_real_test_images_are_split_8000_1000_1000(shared_data: Path) -> Non
     splits = split_digits(shared_data / "kmnist")
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (8000, 1000, 1000)
     assert "the training images are not there, split 8000 / 1000 / 1000" in splits.told
-    assert len(fixed_batches(splits.test.first(30), repair_scores.DAMAGES[3], 10)) == 3
+    assert len(fixed_batches(splits.test.first(30), RepairConfig(damage="box"), 10)) == 3

@@ -117,11 +117,6 @@ def packed_pair_readers(path: Path) -> list[ReadPair]:
     return [partial(_read_member, archive, name) for name in sorted(archive.names("pairs/"))]
 
 
-def read_packed_pairs(path: Path) -> list[Pair]:
-    """Read all validation pairs of a packed file at once."""
-    return [read() for read in packed_pair_readers(path)]
-
-
 def _read_member(archive: Archive, name: str) -> Pair:
     content = archive.read(name)
     try:

@@ -21,13 +21,6 @@ from lowlight.metrics.fidelity import ssim
 from lowlight.objectives import Objective, build_objective
 from lowlight.report.tables import DASH, Table
 
-# The report's three levels of noise, and its box.
-DAMAGES: tuple[RepairConfig, ...] = (
-    RepairConfig(sigma=0.05),
-    RepairConfig(sigma=0.25),
-    RepairConfig(sigma=0.5),
-    RepairConfig(damage="box"),
-)
 IDENTITY = "damaged, clipped"  # the baseline as one would look at it
 BATCH = 1000
 MEASURES = {"mse": ("MSE", 5), "psnr": ("PSNR", 2), "ssim": ("SSIM", 4), "box_mse": ("MSE in boxes", 5)}  # decimals
