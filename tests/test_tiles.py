@@ -1,6 +1,7 @@
 """Where tiles lie, and how they are merged."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lowlight.core.errors import UsageError
-from lowlight.ops.blending import BandBlender, FloatArray, Merge, tile_weights
+from lowlight.ops.blending import MOST_SCALES, BandBlender, FloatArray, Merge, tile_weights
 from lowlight.ops.tiling import GridRule, TileGrid, axis_starts, dense, sparse
 
 MERGES: list[tuple[Merge, float]] = [("idw", 0), ("idw", 2), ("idw", 4), ("feather", 2)]
@@ -227,6 +228,15 @@ def test_a_blender_can_be_used_again() -> None:
         picture = np.random.default_rng(seed).random((1, 20, 30), dtype=np.float32)
         whole = np.concatenate([band.copy() for _, band in blender.merge(tiles_of(picture, grid))], axis=1)
         np.testing.assert_allclose(whole, picture, rtol=0, atol=1e-6)
+
+
+def test_rows_of_tiles_may_lie_anyhow_and_little_is_kept_of_them() -> None:
+    grid = replace(TileGrid.cover(60, 30, 12, GridRule(stride=6)), rows=tuple(i * (i + 1) // 2 for i in range(11)))
+    picture = np.random.default_rng(0).random((1, grid.rows[-1] + 12, 30), dtype=np.float32)
+    blender = BandBlender(grid.rows, grid.cols, 30, 1, tile_weights(12))
+    whole = np.concatenate([band.copy() for _, band in blender.merge(tiles_of(picture, grid))], axis=1)
+    np.testing.assert_allclose(whole, picture, rtol=0, atol=1e-6)
+    assert 0 < len(blender._scales) <= MOST_SCALES < len(grid.rows)
 
 
 @pytest.mark.parametrize(

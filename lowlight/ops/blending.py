@@ -22,6 +22,7 @@ Halves = tuple[tuple[slice, slice], tuple[slice, slice]]
 
 SHARED = 1 << 19  # values of a tile from which on it is worth to share it out to threads
 GIVEN_ROWS = 16  # finished rows given out at a time
+MOST_SCALES = 8  # kept for rows of tiles with different neighbours
 
 
 def tile_weights(tile_px: int, merge: Merge = "idw", power: float = 2.0, halo_px: int = 0) -> FloatArray:
@@ -49,9 +50,9 @@ class BandBlender:
     """Adds tiles row by row and gives back finished bands; memory is a few bands, whatever the number of tiles.
 
     `rows` and `cols` are the tile starts and `width` the padded picture's width, all in output pixels. Each tile is
-    clamped to [0, 1] before it is merged, as the thesis does. Works on CPU arrays; the weights are summed once for
-    a whole row of tiles, because every row has the same columns. All arrays are made once: fresh ones would have to
-    be paged in again for every tile. Tiles are weighted and added in one pass, which takes half of the time that
+    clamped to [0, 1] before it is merged, as the thesis does. Works on CPU arrays; what the summed weights make of a
+    row is known once for all rows of tiles with the same neighbours. All arrays are made once: fresh ones would have
+    to be paged in again for every tile. Tiles are weighted and added in one pass, which takes half of the time that
     two take; small ones by one thread. Finished rows are given out a few at a time, so that whoever takes them works
     in the processor's cache.
     """
@@ -66,13 +67,11 @@ class BandBlender:
     ) -> None:
         self.rows, self.cols, self.width, self.weights = rows, cols, width, weights
         self.tile = weights.shape[0]
-        self._strip = np.zeros((self.tile, width), dtype=np.float32)
-        for col in cols:
-            self._strip[:, col : col + self.tile] += weights
         # Row r of the picture lies in row r % tile. The tensors are other names of the same memory.
         self._sum = np.zeros((channels, self.tile, width), dtype=np.float32)
         self._sum_tensor, self._weights_tensor = torch.from_numpy(self._sum), torch.from_numpy(weights)
-        self._weight = np.zeros((self.tile, width), dtype=np.float32)
+        self._begun = False
+        self._scales: dict[tuple[int, ...], FloatArray] = {}
         self._band = np.empty((channels, GIVEN_ROWS, width), dtype=np.float32)
 
     def merge(self, tiles: Iterator[FloatArray]) -> Iterator[tuple[int, FloatArray]]:
@@ -80,16 +79,16 @@ class BandBlender:
 
         The tiles are clamped in place. A band is valid until the next one is asked for, and may be changed.
         """
-        self._sum.fill(0)
-        self._weight.fill(0)
+        if self._begun:  # the last picture was left unfinished
+            self._sum.fill(0)
+        self._begun = True
         for row, stop in zip(self.rows, [*self.rows[1:], self.rows[-1] + self.tile], strict=True):
             start = row % self.tile
             halves = ((slice(start, None), slice(self.tile - start)), (slice(start), slice(self.tile - start, None)))
             for col in self.cols:
                 self._add(torch.from_numpy(next(tiles)), col, halves)
-            for kept, of_tile in halves:
-                self._weight[kept] += self._strip[of_tile]
             yield from self._finished(row, stop)
+        self._begun = False
 
     def _add(self, tile: Tensor, col: int, halves: Halves) -> None:
         with one_thread() if tile.numel() < SHARED else nullcontext():
@@ -98,16 +97,34 @@ class BandBlender:
                 place = self._sum_tensor[:, kept, col : col + self.tile]
                 place.addcmul_(tile[:, of_tile], self._weights_tensor[of_tile])
 
-    def _finished(self, top: int, stop: int) -> Iterator[tuple[int, FloatArray]]:
+    def _finished(self, first: int, stop: int) -> Iterator[tuple[int, FloatArray]]:
         """Give out the rows that no further tile reaches, and leave zeros in their place."""
+        scale, top = self._scale(first, stop), first
         while top < stop:
             at = top % self.tile
             count = min(GIVEN_ROWS, stop - top, self.tile - at)
-            rows, band = slice(at, at + count), self._band[:, :count]
-            np.divide(self._sum[:, rows], self._weight[rows], out=band)
-            self._sum[:, rows], self._weight[rows] = 0, 0
+            rows, band = self._sum[:, at : at + count], self._band[:, :count]
+            np.multiply(rows, scale[top - first :][:count], out=band)
+            rows.fill(0)
             yield top, band
             top += count
+
+    def _scale(self, first: int, stop: int) -> FloatArray:
+        """One over the weights that rows got, `[stop - first, width]`; a row of tiles begins at the first of them."""
+        reaching = tuple(row - first for row in self.rows if row < stop and row + self.tile > first)
+        key = (stop - first, *reaching)
+        if key not in self._scales:
+            of_column = np.zeros((self.tile, self.width), dtype=np.float32)  # every row of tiles has the same columns
+            for col in self.cols:
+                of_column[:, col : col + self.tile] += self.weights
+            total = np.zeros((stop - first, self.width), dtype=np.float32)
+            for row in reaching:
+                begin, end = max(row, 0), min(row + self.tile, len(total))
+                total[begin:end] += of_column[begin - row : end - row]
+            if len(self._scales) == MOST_SCALES:  # grids that are not even would fill the memory
+                self._scales.clear()
+            self._scales[key] = np.divide(1, total, out=total)
+        return self._scales[key]
 
 
 def merge_tensors(
