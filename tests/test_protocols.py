@@ -27,6 +27,7 @@ from lowlight.workflows.evaluating.tile_scores import tile_pictures
 from lowlight.workflows.evaluating.weight_lists import expand_weights, with_strategies
 from lowlight.workflows.pairing.sid_tree import SidTreeOptions, write_sid_tree
 from lowlight.writers import write_picture
+from lowlight.writers.cfa_dng import write_cfa_dng
 
 
 @pytest.fixture(scope="module")
@@ -329,3 +330,25 @@ def test_a_pair_whose_oracle_fails_is_not_scored_by_half(
     for row in report["rows"]:
         assert row["error"] == "no truth of this size" and "psnr" not in row and "predict_seconds" not in row
     assert report["mean"]["count"] == 0 and not any(report["statistics"]["luminance"]["pictures"])
+
+
+def test_pinned_levels_hold_for_every_dark_frame(tmp_path: Path) -> None:
+    light, ratio = gray_light(64, 96), 4.0
+    mosaic = 512 + (16383 - 512) * light / ratio
+    for name, black, white in (("true.dng", 512, 16383), ("wrong.dng", 600, 15000)):
+        levels = {"black": (black,) * 4, "white": white, "wb": (1.0, 1.0, 1.0, 1.0)}
+        write_cfa_dng(tmp_path / name, mosaic.round().astype(np.uint16), pattern=RGGB, exposure_s=0.1, **levels)  # type: ignore[arg-type]
+    write_picture(tmp_path / "truth.png", Picture(encoded(light)))
+    lines = [f"{name},truth.png,{ratio}" for name in ("true.dng", "wrong.dng")]
+    (tmp_path / "pairs.csv").write_text("\n".join(["dark,bright,ratio", *lines]) + "\n")
+    found = {}
+    for levels in ("", "sony-sid"):
+        command = ["eval", str(tmp_path / "pairs.csv"), "--baseline", "amplified", "--json", "-", "--levels", levels]
+        done = CliRunner().invoke(app, command, catch_exceptions=False)
+        found[levels] = json.loads(done.stdout)
+    true, wrong = (row["psnr"] for row in found[""]["rows"])
+    assert wrong < true - 3 and found[""]["settings"].get("levels") is None
+    assert [row["psnr"] for row in found["sony-sid"]["rows"]] == pytest.approx([true, true], abs=1e-3)
+    assert found["sony-sid"]["settings"]["levels"] == "sony-sid"
+    with pytest.raises(UsageError, match="no levels called 'nikon'; there are sony-sid"):
+        open_pair_list(tmp_path / "pairs.csv", find_protocol("half"), Selection(levels="nikon"))

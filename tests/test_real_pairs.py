@@ -29,9 +29,12 @@ from lowlight.data.sid import open_pairs
 from lowlight.data.windows import Flips, mirror_to, mosaic_window, packed_window
 from lowlight.ops.color import decode, encode, luma
 from lowlight.raw.bayer import plane_offsets
+from lowlight.raw.levels import named_levels
 from lowlight.workflows.pairing.cache_options import CacheOptions
 from lowlight.workflows.pairing.cache_pairs import cache_pairs
+from lowlight.workflows.training.parts import open_validation
 from lowlight.workflows.training.train import load_config, train
+from lowlight.writers.cfa_dng import write_cfa_dng
 
 TILE = 32
 TRAITS = ModelTraits(tile=TILE)
@@ -273,6 +276,21 @@ def test_small_frames_are_mirrored_up_to_a_tile(caches: dict[str, Path], upscale
     assert batch.target.shape == (2, 3, 256 * upscale, 256 * upscale)
     mirrored = mirror_to(np.arange(3)[:, None].repeat(5, 1), 8, 5)[:, 0]
     assert mirrored.tolist() == [0, 1, 2, 1, 0, 1, 2, 1]
+
+
+def test_files_train_and_validate_with_pinned_levels(tmp_path: Path, caches: dict[str, Path]) -> None:
+    mosaic = np.full((64, 64), 700, np.uint16)
+    write_cfa_dng(tmp_path / "a.dng", mosaic, pattern=RGGB, black=(600,) * 4, white=15000, wb=(2, 1, 1.5, 1))
+    Image.fromarray(np.full((32, 32, 3), 99, np.uint8)).save(tmp_path / "a.png")
+    manifest = tmp_path / "pairs.csv"
+    manifest.write_text("split,dark,bright,ratio\ntrain,a.dng,a.png,100\nval,a.dng,a.png,100\n")
+    for levels, expected in (("", (600.0, 15000.0)), ("sony-sid", (512.0, 16383.0))):
+        trains = source(manifest, batch=1, levels=levels).store.record(0)
+        (read,) = open_validation(manifest, named_levels(levels))
+        for frame in (trains, read().frame):
+            assert (frame.black, frame.white) == ((expected[0],) * 4, (expected[1],) * 4)
+    with pytest.raises(ConfigError, match=r"levels is 'sony-sid' and the cache .* make it with --levels sony-sid"):
+        source(caches["half"], levels="sony-sid")
 
 
 def test_what_does_not_fit_is_refused(

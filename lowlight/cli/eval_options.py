@@ -59,6 +59,14 @@ Exclude = Annotated[
     Path | None,
     typer.Option(metavar="FILE", envvar="LOWLIGHT_EXCLUDE", help="Leave out the scenes, files and pairs it lists."),
 ]
+Levels = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        envvar="LOWLIGHT_EVAL_LEVELS",
+        help="Pin black and white of dark frames: sony-sid (512 and 16383).",
+    ),
+]
 IncludeMisaligned = Annotated[
     bool,
     typer.Option("--include-misaligned", envvar="LOWLIGHT_INCLUDE_MISALIGNED", help="Keep SID's misaligned scenes."),

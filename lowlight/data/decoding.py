@@ -12,6 +12,7 @@ from lowlight.data.pairs import fit_truth, read_truth
 from lowlight.data.pictures import READERS
 from lowlight.ops.resize import mean_of_blocks
 from lowlight.raw.bayer import in_blocks, origin_padding, pack, packed_size, plane_offsets
+from lowlight.raw.levels import Levels
 
 SCALE = 65535  # of the fixed point: the value of white
 
@@ -39,7 +40,7 @@ def unpack(stored: Pixels) -> Pixels:
     return mosaic
 
 
-def decode_frame(path: Path, size: TruthSize, levels: tuple[float, float] | None = None) -> tuple[Pixels, RawFrame]:
+def decode_frame(path: Path, size: TruthSize, levels: Levels | None = None) -> tuple[Pixels, RawFrame]:
     """Read a dark RAW and pack it in fixed point, to lie on truths of a size; `levels` are black and white in DN."""
     from lowlight.raw.read import read_raw
 

@@ -8,6 +8,7 @@ from lowlight.core.errors import DataError
 from lowlight.data.cache import FrameRecord, digest_of, frame_record, source_file
 from lowlight.data.decoding import Pixels, TruthSize, decode_frame, decode_truth
 from lowlight.data.pairs import PairRow, pair_ratio
+from lowlight.raw.levels import Levels
 
 
 class PairStore(Protocol):
@@ -42,10 +43,10 @@ class PairStore(Protocol):
 
 
 class MemoryPairs:
-    """A store that decodes each file when it is first asked for, and keeps it."""
+    """A store that decodes each file when it is first asked for, and keeps it; dark ones with `levels`, if any."""
 
-    def __init__(self, rows: Sequence[PairRow], truth_size: TruthSize) -> None:
-        self.rows, self.truth_size = list(rows), truth_size
+    def __init__(self, rows: Sequence[PairRow], truth_size: TruthSize, levels: Levels | None = None) -> None:
+        self.rows, self.truth_size, self.levels = list(rows), truth_size, levels
         self._frames: dict[Path, tuple[Pixels, FrameRecord]] = {}
         self._truths: dict[Path, tuple[Pixels, float | None]] = {}
         self._digest: str | None = None
@@ -86,6 +87,6 @@ class MemoryPairs:
     def _decoded(self, index: int) -> tuple[Pixels, FrameRecord]:
         path = self.rows[index].dark
         if path not in self._frames:
-            stored, frame = decode_frame(path, self.truth_size)
+            stored, frame = decode_frame(path, self.truth_size, self.levels)
             self._frames[path] = (stored, frame_record("", "", stored, frame, source_file(path, path.name)))
         return self._frames[path]

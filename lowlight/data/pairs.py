@@ -16,6 +16,7 @@ from lowlight.core.photo import RawFrame
 from lowlight.data.pictures import READERS, read_picture
 from lowlight.ops.exposure import RATIO_RANGE
 from lowlight.raw.bayer import packed_size
+from lowlight.raw.levels import Levels
 
 PAIR_LIST = ("list_sha256", "pair_hashes")  # what tells the pairs that weights were chosen on; see there
 COLUMNS = ("scene", "split", "dark", "bright", "ratio", "iso", "burst_index")
@@ -120,11 +121,15 @@ def validation_rows(rows: Sequence[PairRow]) -> list[PairRow]:
     return validating or [row for row in rows if row.split != "train"] or list(rows)
 
 
-def load_pair(row: PairRow) -> Pair:
-    """Read both files of a row. A bright RAW is rendered at half size, as the thesis' ground truths are."""
+def load_pair(row: PairRow, levels: Levels | None = None) -> Pair:
+    """Read both files of a row, the dark one with its own `levels` or these.
+
+    A bright RAW is rendered at half size, as the thesis' ground truths are.
+    """
     from lowlight.raw.read import read_raw
 
-    frame = read_raw(row.dark)
+    black, white = levels or (None, None)
+    frame = read_raw(row.dark, black=black, white=white)
     truth, bright_s = read_truth(row.bright)
     ratio = pair_ratio(row, frame, bright_s)
     return Pair(row.dark.name, row.scene, frame, fit_truth(truth, frame, row.bright), ratio)

@@ -27,6 +27,7 @@ from lowlight.data.windows import Flips, Planes, mosaic_window, packed_window
 from lowlight.ops.color import apply_matrix, decode, encode, luma
 from lowlight.ops.dark_srgb import dark_srgb
 from lowlight.raw.bayer import packed_size
+from lowlight.raw.levels import named_levels
 
 Task = Literal["main", "gray", "srgb"]
 CHANNELS: dict[Task, tuple[int, int]] = {"main": (4, 3), "gray": (4, 1), "srgb": (3, 3)}
@@ -43,6 +44,7 @@ class RealPairsConfig:
     exclude: Path | None = None  # file of scenes, files or pairs to leave out, one a line
     srgb_amplify: Literal["linear", "encoded"] = "linear"  # where task srgb amplifies: in light, or as stored
     frames: tuple[int, int] = (1, 1)  # of a burst, uniform, one number for a whole batch; wants burst "any"
+    levels: str = ""  # pinned black and white, such as sony-sid; empty: the files' own, or the cache's
 
     def __post_init__(self) -> None:
         check_frames(self.frames)
@@ -185,10 +187,15 @@ def open_real_pairs(
     store: PairStore
     if is_cache(path):
         cache = open_cache(path)
+        if config.levels not in ("", cache.index.levels):
+            raise ConfigError(
+                f"data.options.levels is {config.levels!r} and the cache {path} was made with "
+                f"{cache.index.levels or 'those of the files'!r}; make it with --levels {config.levels}"
+            )
         store = cache.only(choose_rows(cache.rows, path, split, burst=config.burst, exclude=exclude))
     else:
         rows = open_pairs(path, split, burst=config.burst, exclude=exclude)
-        store = MemoryPairs(rows, "full" if traits.upscale == 2 else "half")
+        store = MemoryPairs(rows, "full" if traits.upscale == 2 else "half", named_levels(config.levels))
         forecast_bytes = _forecast_bytes(store)
         if forecast_bytes > IN_MEMORY_BYTES:
             raise DataError(

@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lowlight.core.errors import UsageError
 from lowlight.core.photo import CfaPattern, PerColour
 
-LEVEL_PRESETS: dict[str, tuple[float, float]] = {"sony-sid": (512, 16383)}  # name -> black, white
+Levels = tuple[float, float]  # black and white in DN, of all colours
+
+LEVEL_PRESETS: dict[str, Levels] = {"sony-sid": (512, 16383)}
 
 Mosaic = npt.NDArray[np.uint16]
 
@@ -32,6 +35,13 @@ _TOO_HIGH_SHARE = 0.01
 _TOO_HIGH_SIGMAS = 4.0
 _GREEN_MISMATCH = 0.05
 _STRETCH_DN = 256
+
+
+def named_levels(name: str) -> Levels | None:
+    """The levels that a name pins, None for no name: the files' own. Raises `UsageError` for one that is not there."""
+    if name and name not in LEVEL_PRESETS:
+        raise UsageError(f"there are no levels called {name!r}; there are {', '.join(LEVEL_PRESETS)}")
+    return LEVEL_PRESETS.get(name)
 
 
 @dataclass(frozen=True)

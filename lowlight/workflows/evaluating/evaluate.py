@@ -66,7 +66,7 @@ def evaluate_methods(
     for index, row in enumerate(pairs.rows):
         about: Row = {"dark": row.dark.name, "scene": row.scene, "ratio": row.ratio, "iso": row.iso}
         with error_in(about):
-            pair = load_pair_at(row, first.compared_size)
+            pair = load_pair_at(row, first.compared_size, pairs.levels)
             about |= {"ratio": pair.ratio, "iso": pair.frame.metadata.iso if row.iso is None else row.iso}
         pictures: dict[str, Pixels] = {}
         for number, study in enumerate(studies, start=1):

@@ -9,6 +9,7 @@ from lowlight.core.hashing import file_sha256
 from lowlight.data.pairs import Pair, PairRow, fit_truth, list_sha256, load_pair, pair_hashes, pair_ratio
 from lowlight.data.pictures import READERS
 from lowlight.data.sid import MISALIGNED_SCENES, choose_rows, open_pairs, read_exclude_file
+from lowlight.raw.levels import Levels, named_levels
 from lowlight.raw.read import read_raw
 from lowlight.raw.render import render_full_size
 from lowlight.workflows.evaluating.protocols import Protocol, Size
@@ -23,6 +24,7 @@ class Selection:
     exclude: Path | None = None
     include_misaligned: bool = False
     shard: Shard | None = None  # only this part of the pairs that all else leaves
+    levels: str = ""  # pinned black and white of the dark frames; empty: the files' own
 
 
 @dataclass(frozen=True)
@@ -32,17 +34,19 @@ class PairList:
     rows: tuple[PairRow, ...]
     facts: dict[str, Any] = field(default_factory=dict)
     hashes: tuple[str, ...] = ()
+    levels: Levels | None = None  # of the dark frames, where they are not the files' own
 
 
 def open_pair_list(path: Path, protocol: Protocol, selection: Selection | None = None) -> PairList:
     """Read a manifest or a folder with SID's names, and keep the pairs that protocol and selection name.
 
     The facts hold the manifest's hash (None for a folder), `pairs` (their number), `list_sha256` (the hash of the
-    scored pairs) and what was left out; of a shard also `shard`, with `pairs` its own and the hash that of all.
-    Parts are dealt out by scene and name of the dark file. Raises `DataError` where nothing is left, `UsageError`
-    where a part is empty.
+    scored pairs) and what was left out; of a shard also `shard`, with `pairs` its own and the hash that of all; of
+    pinned levels `levels`. Parts are dealt out by scene and name of the dark file. Raises `DataError` where nothing is
+    left, `UsageError` where a part is empty or there are no such levels.
     """
     selection = selection or Selection()
+    levels = named_levels(selection.levels)
     if selection.include_misaligned and protocol.fixed:
         raise UsageError("This protocol is the one without the misaligned scenes; use --protocol paper to keep them.")
     split = selection.split or ("test" if path.is_dir() else None)
@@ -61,27 +65,30 @@ def open_pair_list(path: Path, protocol: Protocol, selection: Selection | None =
         "misaligned_scenes": "included" if misaligned else "excluded",
         "excluded": len(rows) - len(chosen),
     }
+    if levels:
+        facts["levels"] = selection.levels
     if selection.shard is not None:
         every, part = len(chosen), selection.shard
         chosen = shard(chosen, part, key=lambda row: (row.scene, row.dark.name))
         if not chosen:
             raise UsageError(f"part {part} of {every} pairs is empty; cut them into at most {every} parts")
         facts |= {"pairs": len(chosen), "shard": str(part), "pairs_of_all_shards": every}
-    return PairList(tuple(chosen), facts, tuple(pair_hashes(names)))
+    return PairList(tuple(chosen), facts, tuple(pair_hashes(names)), levels)
 
 
-def load_pair_at(row: PairRow, size: Size) -> Pair:
+def load_pair_at(row: PairRow, size: Size, levels: Levels | None = None) -> Pair:
     """Read a pair with its truth at `size`: a bright RAW is rendered at that size, a picture is taken as it is.
 
-    At full size a picture of half the sensor's size raises `UsageError`.
+    The dark frame has its own `levels` or these. At full size a picture of half the sensor's size raises `UsageError`.
     """
     if size == "full" and not is_picture(row.bright):
-        frame = read_raw(row.dark)
+        black, white = levels or (None, None)
+        frame = read_raw(row.dark, black=black, white=white)
         truth, bright_s = render_full_size(row.bright)
         truth = fit_truth(truth, frame, row.bright)
         ratio = pair_ratio(row, frame, bright_s)
         return Pair(row.dark.name, row.scene, frame, truth, ratio)
-    pair = load_pair(row)
+    pair = load_pair(row, levels)
     if size == "full" and pair.truth.shape[:2] != pair.frame.size:
         (height, width), (rows, cols) = pair.truth.shape[:2], pair.frame.size
         raise UsageError(

@@ -16,7 +16,7 @@ from threading import Lock
 import numpy as np
 
 from lowlight.core.atomic import is_leftover, replacing, write_text
-from lowlight.core.errors import DataError, InterruptedRunError, LowlightError, OutputError, UsageError
+from lowlight.core.errors import DataError, InterruptedRunError, LowlightError, OutputError
 from lowlight.core.hashing import file_sha256
 from lowlight.core.photo import RGGB, RawFrame
 from lowlight.data.cache import (
@@ -35,7 +35,7 @@ from lowlight.data.decoding import Pixels, decode_frame, decode_truth
 from lowlight.data.pairs import PairRow
 from lowlight.data.sid import open_pairs
 from lowlight.raw.bayer import packed_size
-from lowlight.raw.levels import LEVEL_PRESETS
+from lowlight.raw.levels import named_levels
 from lowlight.raw.render import visible_size
 from lowlight.workflows.pairing.cache_journal import Journal, Record
 from lowlight.workflows.pairing.cache_options import SPARE_BYTES, CacheOptions, CacheSummary, Forecast, size_in_words
@@ -85,8 +85,7 @@ class _Plan:
 
     def __init__(self, data: Path, folder: Path, options: CacheOptions) -> None:
         self.folder, self.options = folder, options
-        if options.levels and options.levels not in LEVEL_PRESETS:
-            raise UsageError(f"there are no levels called {options.levels!r}; there are {', '.join(LEVEL_PRESETS)}")
+        self.levels = named_levels(options.levels)
         self.rows = open_pairs(data, options.split, burst=options.burst, exclude=options.exclude)
         self.root = (data if data.is_dir() else data.parent).resolve()
         self.by_truth: dict[Path, list[PairRow]] = {}
@@ -199,7 +198,7 @@ class _Plan:
 
     def _decode_frame(self, dark: Path) -> FrameRecord:
         shown = self.shown(dark)
-        stored, frame = decode_frame(dark, self.options.truth_size, LEVEL_PRESETS.get(self.options.levels))
+        stored, frame = decode_frame(dark, self.options.truth_size, self.levels)
         file = f"{FRAMES}/{_array_name(dark, shown)}"
         record = frame_record(file, self._write(file, stored), stored, frame, source_file(dark, shown))
         self.journal.note("frame", record)

@@ -18,6 +18,7 @@ from lowlight.data.pairs import Pair, load_pair, validation_rows
 from lowlight.data.sid import open_pairs
 from lowlight.models import build_model, current_name, model_config
 from lowlight.objectives import build_objective
+from lowlight.raw.levels import Levels
 from lowlight.workflows.training.config import TrainConfig
 
 ENCODER = "encoder"  # the posterior's part of a network
@@ -55,8 +56,10 @@ def epoch_steps(source: Source, batch: int) -> int:
     return known or max(-(-int(source.describe().get("photos", 1)) // batch), 1)
 
 
-def open_validation(path: Path | None) -> list[Callable[[], Pair]]:
+def open_validation(path: Path | None, levels: Levels | None = None) -> list[Callable[[], Pair]]:
     """Find the validation pairs of a manifest, SID folder, cache or packed file; each is read when it is scored.
+
+    Dark RAW files have their own `levels` or these; a cache and a packed file keep theirs.
 
     It is the validation split where there is one, see `validation_rows`. Files that are not there are refused at once,
     not after the first thousand steps.
@@ -74,7 +77,7 @@ def open_validation(path: Path | None) -> list[Callable[[], Pair]]:
         for file in (row.dark, row.bright):
             if not file.is_file():
                 raise DataError(f"{path} names {file}, which does not exist; correct the manifest")
-    return [partial(load_pair, row) for row in rows]
+    return [partial(load_pair, row, levels) for row in rows]
 
 
 def same_data(saved: dict[str, Any], found: dict[str, Any]) -> bool:

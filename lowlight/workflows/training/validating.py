@@ -11,6 +11,7 @@ from lowlight.core.config import from_dict
 from lowlight.core.errors import DataError
 from lowlight.data import DATASETS
 from lowlight.data.pairs import Pair, list_sha256, pair_hashes
+from lowlight.raw.levels import named_levels
 from lowlight.restorer import Restorer, RestorerOptions
 from lowlight.workflows.evaluating.scorers import SCORERS, Scorer
 from lowlight.workflows.evaluating.validation import mean_scores, score_pair
@@ -110,6 +111,7 @@ def open_validation_of(config: TrainConfig) -> Validation:
                 f"{data.validation}, which is to validate, does not exist; name pairs with --validation: a manifest "
                 "(.csv), See-in-the-Dark folder, cache or packed file"
             )
-        return PairValidation(open_validation(data.validation), config.run.precision)
+        levels = named_levels(str(data.options.get("levels", "")))  # real pairs validate as they train
+        return PairValidation(open_validation(data.validation, levels), config.run.precision)
     options = from_dict(DATASETS[data.name].config, data.options, f"options of dataset {data.name}")
     return PictureValidation(SCORERS[data.name], data.validation or data.path, options)
