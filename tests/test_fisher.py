@@ -437,5 +437,7 @@ def test_draws_of_a_normal_density_have_its_mean_and_width_and_an_improper_one_f
     assert torch.allclose(points.std(0), torch.tensor([1.0, 0.5]), atol=0.2)
     with pytest.raises(LowlightError, match="ran to the border"):
         expfam.draw_by_svgd(lambda z: z, start, steps=300, rate=0.1)
+    with pytest.raises(LowlightError, match="ran to the border"):  # in one of two coordinates
+        expfam.draw_by_svgd(lambda z: torch.stack((z[:, 0], -z[:, 1]), 1), start, steps=300, rate=0.1)
     with pytest.raises(LowlightError, match="not finite"):
         expfam.draw_by_svgd(lambda z: z * torch.nan, start, steps=3)

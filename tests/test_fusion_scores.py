@@ -323,7 +323,7 @@ def test_published_means_are_nearly_means() -> None:
 def test_rows_beside_the_paper() -> None:
     rows = [{"frames": 0, "nll": 0.2, "mse_min": 0.05}, {"frames": 5, "nll": None, "mse_min": 0.01}]
     joined = beside_published(rows, "fusion-mnist", "fusion")
-    assert joined[0] == {**rows[0], "published_nll": 0.1593, "published_mse_min": 0.0314}
+    assert joined[0] == {**rows[0], "published_nll": 0.1593, "published_mse_min": 0.0314, "published_samples": 1000}
     assert joined[1]["published_nll"] is None and joined[1]["published_mse_min"] is None
     assert published_rows("fusion-mnist", "fcn")[4] == {"frames": "mean", "nll": None, "mse_min": 0.0725}
     with pytest.raises(UsageError, match="fcn, fcn-s"):

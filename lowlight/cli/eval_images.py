@@ -103,9 +103,11 @@ def _print_scores(rows: Sequence[dict[str, Any]]) -> None:
 
 def _print_fusion(rows: Sequence[dict[str, Any]]) -> None:
     """Print a line for each number of frames: what was measured in 1e-2, and the paper's numbers."""
-    first = rows[0]
+    first, samples = rows[0], max(row["samples"] for row in rows)
+    published = {row.get("published_samples", samples) for row in rows} - {samples}
+    theirs = f" (published: {', '.join(map(str, sorted(published)))})" if published else ""
     title = (
-        f"{first['images']} {first['split']} images of {first['data']}, {max(row['samples'] for row in rows)} samples; "
+        f"{first['images']} {first['split']} images of {first['data']}, {samples} samples{theirs}; "
         "NLL in 1e-2 bits a dimension, MSE_min in 1e-2"
     )
     names = ("network", "frames")

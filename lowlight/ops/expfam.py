@@ -13,7 +13,7 @@ from torch import Tensor
 from lowlight.core.errors import LowlightError
 
 BOX = 4.0  # draws stay in [-4, 4]: such a polynomial need not fall towards infinity
-MOST_AT_BORDER = 0.5  # fraction of the draws' coordinates
+MOST_AT_BORDER = 0.5  # fraction of the draws, for any of their coordinates
 _DECAY, _TINY = 0.9, 1e-6  # of the step sizes' average
 
 
@@ -30,8 +30,8 @@ def draw_by_svgd(
     """Move points `[n, Z]` until they are draws of the density whose log has this gradient, n at least 2.
 
     Kernel `exp(-|a - b|^2 / h)` with `h = median^2 / log(n + 1)`, steps scaled as by AdaGrad. Points are kept in
-    `[-box, box]`. Raises `LowlightError` where they are not finite, or where more than half of their numbers end at the
-    border: that density has no peak inside.
+    `[-box, box]`. Raises `LowlightError` where they are not finite, or where more than half of them end at the border
+    in any coordinate: that density has no peak inside.
     """
     points, scale = start.clone(), torch.zeros_like(start)
     for step in range(steps):
@@ -46,7 +46,7 @@ def draw_by_svgd(
         points = (points + rate * move / (scale.sqrt() + _TINY)).clamp(-box, box)
     if not bool(points.isfinite().all()):
         raise LowlightError("the draws from the learned prior are not finite; train it with a lower learning rate")
-    if float((points.abs() >= box).float().mean()) > MOST_AT_BORDER:
+    if float((points.abs() >= box).float().mean(0).amax()) > MOST_AT_BORDER:
         raise LowlightError(
             f"the draws from the learned prior ran to the border of [-{box:g}, {box:g}]; it has no peak inside, "
             "train it longer or use the normal prior"

@@ -32,8 +32,8 @@ def evaluate_fusion(
     """Score weights files, or runs' folders, in fp32: for each a row for every number of frames, and their mean.
 
     A row has `name`, `model`, `method` (as the paper calls it), `preset`, what `score_fusion` measured with
-    `samples` (100) on the first `images` (all), `published_nll` and `published_mse_min`, `trained` and
-    `weights_sha256`. `progress` is given a sentence a row.
+    `samples` (100) on the first `images` (all), `published_nll`, `published_mse_min` and `published_samples`,
+    `trained` and `weights_sha256`. `progress` is given a sentence a row.
     """
     place = choose_device(device)
     networks = [load_scored(path) for path in weights]
