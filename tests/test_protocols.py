@@ -1,6 +1,7 @@
 """Protocols, selections, versions, strategies, unmerged tiles and the posterior's pictures."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import torch
 from evaluation_material import RATIO, encoded, gray_light, make_weights, write_raw
 from typer.testing import CliRunner
 
+from lowlight.burst import align
+from lowlight.checkpoint import load_weights
 from lowlight.cli import app
 from lowlight.core.errors import DataError, UsageError, WeightsError
 from lowlight.core.photo import BGGR, GBRG, GRBG, RGGB, CfaPattern, Picture, RawFrame
@@ -26,6 +29,7 @@ from lowlight.workflows.evaluating.scoring import rounded_to_8_bits, score
 from lowlight.workflows.evaluating.tile_scores import tile_pictures
 from lowlight.workflows.evaluating.weight_lists import expand_weights, with_strategies
 from lowlight.workflows.pairing.sid_tree import SidTreeOptions, write_sid_tree
+from lowlight.workflows.sharding import parse_shard
 from lowlight.writers import write_picture
 from lowlight.writers.cfa_dng import write_cfa_dng
 
@@ -352,3 +356,60 @@ def test_pinned_levels_hold_for_every_dark_frame(tmp_path: Path) -> None:
     assert found["sony-sid"]["settings"]["levels"] == "sony-sid"
     with pytest.raises(UsageError, match="no levels called 'nikon'; there are sony-sid"):
         open_pair_list(tmp_path / "pairs.csv", find_protocol("half"), Selection(levels="nikon"))
+
+
+@pytest.fixture(scope="module")
+def burst_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two test scenes in SID's layout, of four noisy dark frames each, two exposures."""
+    folder = tmp_path_factory.mktemp("bursts")
+    write_sid_tree(folder, SidTreeOptions(scenes=(("1", 2),), frames=2, size=(192, 224)))
+    return folder
+
+
+def test_several_frames_of_a_scene_are_fused_and_scored(burst_tree: Path, weights: Path, tmp_path: Path) -> None:
+    rows_file = tmp_path / "rows.csv"
+    command = ["eval", str(burst_tree), "--weights", str(weights), "--frames", "4, 1,2", "--size", "half"]
+    done = CliRunner().invoke(app, [*command, "--json", "-", "--rows", str(rows_file)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    reports = json.loads(done.stdout)["methods"]
+    assert [report["settings"]["name"] for report in reports] == [
+        f"full.safetensors, {words}" for words in ("1 frame", "2 frames", "4 frames")
+    ]
+    assert [[row["frames"] for row in report["rows"]] for report in reports] == [[1, 1], [2, 2], [4, 4]]
+    assert {(report["settings"]["pairs"], report["settings"]["frames_left_out"]) for report in reports} == {(2, 0)}
+    pair = open_pair_list(burst_tree, find_protocol("half"), Selection(frames=4)).load(1, "half")
+    restorer = Restorer(load_weights(weights)[0], RestorerOptions(size="half"))
+    for report, count in zip(reports, (1, 2, 4), strict=True):
+        fused = restorer.photo(align([pair.frame, *pair.others][:count]), pair.ratio).pixels
+        assert report["rows"][1]["psnr"] == pytest.approx(score(fused, pair.truth, 16)["psnr"], abs=1e-3)
+    assert len({report["rows"][1]["psnr"] for report in reports}) == 3
+    one = evaluate(burst_tree, EvaluateOptions(weights=weights, size="half"))["rows"]
+    alone = {row["dark"]: row["psnr"] for row in one}
+    assert all(row["psnr"] == pytest.approx(alone[row["dark"]], abs=1e-3) for row in reports[0]["rows"])
+    assert rows_file.read_text().splitlines()[0].count("frames") == 1
+
+
+def test_what_cannot_be_fused_is_refused(burst_tree: Path, weights: Path) -> None:
+    for options, sentence in (
+        (["--frames", "5"], "no scene of .* has 5 dark frames, the most is 4"),
+        (["--frames", "0,1"], "expected numbers of frames with commas between"),
+        (["--frames", "2", "--strategies", "all"], "two comparisons"),
+        (["--frames", "2", "--oracle-posterior"], "--frames fuses frames with a network"),
+        (["--frames", "2", "--protocol", "patches"], "--frames fuses frames with a network"),
+    ):
+        done = CliRunner().invoke(app, ["eval", str(burst_tree), "--weights", str(weights), *options])
+        assert isinstance(done.exception, (UsageError, DataError)), options
+        assert re.search(sentence, str(done.exception)), done.exception
+
+
+def test_parts_of_scenes_are_all_scenes(burst_tree: Path) -> None:
+    whole = open_pair_list(burst_tree, find_protocol("half"), Selection(frames=3))
+    assert [len(others) for others in whole.others] == [2, 2] and whole.facts["frames_left_out"] == 2
+    pair = whole.load(0, "half")
+    assert len(pair.others) == 2 and pair.others[0].size == pair.frame.size
+    parts = [
+        open_pair_list(burst_tree, find_protocol("half"), Selection(frames=3, shard=parse_shard(f"{part}/2")))
+        for part in (1, 2)
+    ]
+    assert sorted(row.dark.name for part in parts for row in part.rows) == sorted(row.dark.name for row in whole.rows)
+    assert {part.facts["list_sha256"] for part in parts} == {whole.facts["list_sha256"]}

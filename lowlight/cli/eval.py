@@ -9,7 +9,7 @@ from lowlight.cli import eval_options as typed
 from lowlight.cli.eval_images import evaluate_image_weights
 from lowlight.cli.eval_refusals import refuse_idle_options, refuse_raw_options
 from lowlight.cli.eval_tables import print_problems, print_report, print_reports
-from lowlight.cli.eval_values import expect_folders, expect_inputs, named_weights
+from lowlight.cli.eval_values import expect_folders, expect_inputs, frame_counts, named_weights
 from lowlight.cli.progress import with_progress
 from lowlight.core.errors import UsageError
 
@@ -36,6 +36,7 @@ def evaluate_command(
     report_folder: typed.ReportFolder = None,
     runs: typed.Runs = None,
     strategies: typed.Strategies = None,
+    frames: typed.Frames = None,
     strategy: typed.Strategy = "baseline",
     ensemble: typed.Ensemble = None,
     detail: typed.Detail = None,
@@ -144,6 +145,7 @@ def evaluate_command(
                 shard=None if shard is None else parse_shard(shard),
             ),
             strategies=strategies,
+            frames=() if frames is None else frame_counts(frames),
             versions=versions,
             rows=tuple(rows_files or ()),
             page=report_folder,

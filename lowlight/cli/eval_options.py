@@ -131,6 +131,14 @@ Strategies = Annotated[
         help="Compare tilings: all four, or some with commas between; seconds of predicting and merging apart.",
     ),
 ]
+Frames = Annotated[
+    str | None,
+    typer.Option(
+        metavar="K,...",
+        envvar="LOWLIGHT_EVAL_FRAMES",
+        help="Fuse the first K dark frames of each scene that has as many, such as 1,2,4: a row for each K.",
+    ),
+]
 Strategy = Annotated[
     Literal["baseline", "faster1", "faster2", "fastest"],
     typer.Option(envvar="LOWLIGHT_STRATEGY", help="Named grid and merge, from most careful to fastest."),

@@ -22,7 +22,7 @@ IMAGE_OPTIONS = {
 PICTURES_OPTIONS = {"pictures", "json_file"}  # what means something to two folders of pictures
 TILINGS = {"strategy", "stride", "overlap", "merge", "power"}
 NETWORK_OPTIONS = TILINGS | {
-    *("versions", "oracle_posterior", "strategies", "ensemble", "detail", "precision", "batch"),
+    *("versions", "oracle_posterior", "strategies", "frames", "ensemble", "detail", "precision", "batch"),
 }
 
 

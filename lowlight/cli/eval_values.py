@@ -42,3 +42,11 @@ def named_weights(
     if not left or left[0] == "baseline":
         return ()
     return tuple(weights or ()) if left[0] == "weights" else (Path(model or ""),)
+
+
+def frame_counts(text: str) -> tuple[int, ...]:
+    """Numbers of frames with commas between, smallest first, each once; `UsageError` for what is none."""
+    numbers = [number.strip() for number in text.split(",")]
+    if not all(number.isascii() and number.isdigit() and int(number[:9]) > 0 for number in numbers):
+        raise UsageError(f"--frames is {text!r}; expected numbers of frames with commas between, such as 1,2,4.")
+    return tuple(sorted({int(number[:9]) for number in numbers}))

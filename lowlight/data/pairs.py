@@ -41,13 +41,17 @@ class PairRow:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A dark frame with its truth, uint16 `[H, W, 3]` encoded, at packed or full size, and the ratio between."""
+    """A dark frame with its truth, uint16 `[H, W, 3]` encoded, at packed or full size, and the ratio between.
+
+    `others` are further dark frames of the scene, of any exposure, where several are to be fused.
+    """
 
     name: str
     scene: str
     frame: RawFrame
     truth: npt.NDArray[np.uint16]
     ratio: float
+    others: tuple[RawFrame, ...] = ()
 
 
 def read_manifest(path: Path) -> list[PairRow]:

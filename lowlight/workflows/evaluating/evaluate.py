@@ -13,12 +13,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from lowlight.burst import Burst, align
 from lowlight.core.atomic import write_text
+from lowlight.core.photo import RawFrame
 from lowlight.data.pairs import Pair
 from lowlight.metrics.histogram import BINS, jensen_shannon, luma_histogram
 from lowlight.report.statistics import MEASURES, mean_row, over_versions, statistics
 from lowlight.workflows.evaluating.methods import EvaluateOptions, Method, open_methods
-from lowlight.workflows.evaluating.pair_lists import PairList, Selection, load_pair_at, open_pair_list
+from lowlight.workflows.evaluating.pair_lists import PairList, Selection, open_pair_list
 from lowlight.workflows.evaluating.protocols import find_protocol, protocol_facts
 from lowlight.workflows.evaluating.scoring import Pixels, Row, error_in, rounded_to_8_bits, score, surroundings
 from lowlight.workflows.evaluating.validation import as_planes, gray_like, match_sizes
@@ -42,7 +44,8 @@ def evaluate(
 
     `data` is a manifest or a folder with SID's names. Rows have `dark`, `scene`, `ratio`, `iso`, `psnr` (dB), `ssim`,
     `mae` (of encoded values in [0, 1]), `colour_error` (CIEDE2000 between 32x32 block means) and `seconds`
-    (enhancing only); a pair that fails has `error` in their place. A measure that does not apply is None.
+    (enhancing only, not aligning), and `frames` where several are fused; a pair that fails has `error` in their
+    place. A measure that does not apply is None.
     """
     pairs = open_pair_list(data, find_protocol(options.protocol), selection)
     return evaluate_methods(pairs, [options], progress)[0]
@@ -64,13 +67,15 @@ def evaluate_methods(
     studies = [_Study(method, first) for method in methods]
     total = len(pairs.rows) * len(methods)
     for index, row in enumerate(pairs.rows):
+        scenes: _Scenes | None = None
         about: Row = {"dark": row.dark.name, "scene": row.scene, "ratio": row.ratio, "iso": row.iso}
         with error_in(about):
-            pair = load_pair_at(row, first.compared_size, pairs.levels)
+            pair = pairs.load(index, first.compared_size)
+            scenes = _Scenes(pair)
             about |= {"ratio": pair.ratio, "iso": pair.frame.metadata.iso if row.iso is None else row.iso}
         pictures: dict[str, Pixels] = {}
         for number, study in enumerate(studies, start=1):
-            made = study.add(dict(about), None if "error" in about else pair)
+            made = study.add(dict(about), scenes)
             if made is not None:
                 pictures[study.method.name] = made
             if progress:
@@ -79,6 +84,22 @@ def evaluate_methods(
             witness(index, pair, pictures)
     shared = {**pairs.facts, **protocol_facts(first.protocol, first.compared_size), **surroundings()}
     return [study.report(shared) for study in studies]
+
+
+class _Scenes:
+    """A pair, and the scene that so many of its frames make, aligned once for all methods."""
+
+    def __init__(self, pair: Pair) -> None:
+        self.pair = pair
+        self._aligned: dict[int, Burst] = {}
+
+    def of(self, frames: int | None) -> RawFrame | Burst:
+        """The frame of the pair, or its first so many frames on the grid of the first."""
+        if frames is None:
+            return self.pair.frame
+        if frames not in self._aligned:
+            self._aligned[frames] = align([self.pair.frame, *self.pair.others[: frames - 1]])
+        return self._aligned[frames]
 
 
 class _Study:
@@ -90,22 +111,25 @@ class _Study:
         self.rows: list[Row] = []
         self.luminance = [torch.zeros(BINS, dtype=torch.int64) for _ in range(2)]  # pictures, truths
 
-    def add(self, row: Row, pair: Pair | None) -> Pixels | None:
+    def add(self, row: Row, scenes: _Scenes | None) -> Pixels | None:
         """Score one pair (None: it could not be read, and the row says why) and give its picture."""
         self.rows.append(row)
-        if pair is None:
+        if scenes is None:
             return None
-        picture = None
+        pair, picture = scenes.pair, None
         found: Row = {}  # a row has all of it, or an error in its place
         luminance = [torch.zeros_like(total) for total in self.luminance]
         with error_in(row):
             if self.method.network:
                 self.method.network.take()
+            scene = scenes.of(self.method.frames)
+            if isinstance(scene, Burst):
+                found["frames"] = len(scene.frames)  # those of another scene are left out
             began = time.perf_counter()
             if self.protocol.tiles:
                 found |= self._tiles(pair, luminance)
             else:
-                picture = self.method.picture(pair.frame, pair.ratio)
+                picture = self.method.picture(scene, pair.ratio)
                 seconds = time.perf_counter() - began
                 found |= {**self._score(picture, pair.truth, luminance), "seconds": round(seconds, 3)}
             if self.method.network and self.method.merge:

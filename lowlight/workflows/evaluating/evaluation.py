@@ -15,7 +15,7 @@ from lowlight.workflows.evaluating.previews import PreviewBook
 from lowlight.workflows.evaluating.protocols import find_protocol
 from lowlight.workflows.evaluating.report_page import PAGE, read_curves, write_page, write_rows
 from lowlight.workflows.evaluating.together import evaluate_together
-from lowlight.workflows.evaluating.weight_lists import WeightsList, expand_weights, with_strategies
+from lowlight.workflows.evaluating.weight_lists import WeightsList, expand_weights, with_frames, with_strategies
 from lowlight.workflows.training_log import LOG
 
 
@@ -28,6 +28,7 @@ class Request:
     weights: tuple[Path, ...] = ()
     selection: Selection = field(default_factory=Selection)
     strategies: str | None = None  # all, or names with commas between
+    frames: tuple[int, ...] = ()  # numbers of a scene's frames to fuse; empty: pairs of one
     versions: bool = False  # group weights of one model
     rows: tuple[Path, ...] = ()  # files to write the rows to
     page: Path | None = None  # folder to write the page into
@@ -62,15 +63,20 @@ def run_evaluation(request: Request, progress: Progress | None = None) -> Outcom
         raise UsageError("The protocol patches measures tiles unmerged; strategies differ in how they merge.")
     if options.oracle and find_protocol(options.protocol).tiles:
         raise UsageError("--oracle-posterior compares whole pictures; use another protocol than patches.")
-    pairs = open_pair_list(request.data, find_protocol(options.protocol), request.selection)
+    if request.strategies and request.frames:
+        raise UsageError("--strategies and --frames are two comparisons; leave out one of them.")
+    selection = replace(request.selection, frames=max(request.frames, default=1))
+    pairs = open_pair_list(request.data, find_protocol(options.protocol), selection)
     weights = expand_weights(request.weights or (), versions=request.versions)
     refuse_own_inputs(request.outputs, _inputs(request, pairs, weights))
     refuse_strangers(request.outputs)
     several = [replace(options, weights=file) for file in weights.files] or [options]
-    copies = 1
+    lists = [[each] for each in several]
     if request.strategies:
         lists = [with_strategies(each, request.strategies) for each in several]
-        several, copies = [each for each_list in lists for each in each_list], len(lists[0])
+    elif request.frames:
+        lists = [with_frames(each, request.frames) for each in several]
+    several, copies = [each for each_list in lists for each in each_list], len(lists[0])
     groups = _groups(weights, several, copies)
     curves = read_curves(request.runs, [])  # a wrong folder is said before the work, not after it
     book = PreviewBook(len(pairs.rows)) if request.page else None
@@ -100,11 +106,11 @@ def _inputs(request: Request, pairs: PairList, weights: WeightsList) -> list[Pat
 
 
 def _groups(weights: WeightsList, several: Sequence[EvaluateOptions], copies: int) -> dict[str, tuple[int, ...]]:
-    """The groups of files as groups of methods: one for each tiling."""
+    """The groups of files as groups of methods: one for each tiling, or number of frames."""
     if copies == 1:
         return weights.groups
     return {
-        f"{name}, {several[copy].strategy}": tuple(copies * index + copy for index in members)
+        f"{name}, {each.strategy or each.frames_in_words}": tuple(copies * index + copy for index in members)
         for name, members in weights.groups.items()
-        for copy in range(copies)
+        for copy, each in enumerate(several[:copies])
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from lowlight.burst import Burst
 from lowlight.checkpoint import find_weights, load_weights
 from lowlight.core.compute import choose_device
 from lowlight.core.errors import UsageError
@@ -46,12 +47,15 @@ class EvaluateOptions:
     batch: int | None = None  # tiles at a time; None: what suits the device
     oracle: bool = False  # score posterior reconstructions too
     timed: bool = False  # seconds of network and merge apart
+    frames: int | None = None  # of a scene, aligned and fused; None: the one of a pair
 
     def __post_init__(self) -> None:
         """Refuse what the protocol or the posterior cannot be measured with."""
         tiles = find_protocol(self.protocol).tiles
         if tiles and self.size == "full":
             raise UsageError("The protocol patches measures tiles at packed size; leave out --size full.")
+        if self.frames is not None and (self.baseline is not None or self.one_view):
+            raise UsageError("--frames fuses frames with a network; leave out baselines, tiles and posteriors.")
         more = {f"--ensemble {self.ensemble}": (self.ensemble or 1) > 1, "--detail": bool(self.detail)}
         if self.one_view and any(more.values()):
             what = "--protocol patches" if tiles else "--oracle-posterior"
@@ -64,6 +68,11 @@ class EvaluateOptions:
         return self.size or find_protocol(self.protocol).size
 
     @property
+    def frames_in_words(self) -> str:
+        """How many frames are fused, as tables tell it; empty where a pair has its one."""
+        return "" if self.frames is None else f"{self.frames} frame{'s' if self.frames > 1 else ''}"
+
+    @property
     def one_view(self) -> bool:
         """Whether one view without detail is scored: posterior reconstructions and unmerged tiles are such."""
         return self.oracle or find_protocol(self.protocol).tiles
@@ -73,13 +82,15 @@ class EvaluateOptions:
 class Method:
     """What makes pictures, and what the report says of it.
 
-    `picture(frame, ratio)` gives uint16 `[H, W, C]`; `tiles(pair)` unmerged tiles and their truths; `oracle(pair)`
-    the posterior's picture; `network` and `merge` are clocks. What a method does not have is None.
+    `picture(scene, ratio)` gives uint16 `[H, W, C]` of a scene of `frames` frames; `tiles(pair)` unmerged tiles and
+    their truths; `oracle(pair)` the posterior's picture; `network` and `merge` are clocks. What a method does not have
+    is None.
     """
 
     name: str
     settings: dict[str, Any]
-    picture: Callable[[RawFrame, float], Pixels]
+    picture: Callable[[RawFrame | Burst, float], Pixels]
+    frames: int | None = None
     tiles: Callable[[Pair], Any] | None = None
     oracle: Callable[[Pair], Pixels] | None = None
     network: NetworkClock | None = None
@@ -169,10 +180,13 @@ def _network(options: EvaluateOptions, loaded: _Loaded, chosen: dict[str, Any]) 
         "device": str(restorer.device),
         "batch": restorer.batch,
     }
+    if options.frames is not None:
+        settings["frames"] = options.frames
     return Method(
-        name=f"{path.name}, {options.strategy}" if options.strategy else path.name,
+        name=", ".join(filter(None, (path.name, options.strategy, options.frames_in_words))),
         settings=settings,
-        picture=lambda frame, ratio: restorer.photo(frame, ratio).pixels,
+        picture=lambda scene, ratio: restorer.photo(scene, ratio).pixels,
+        frames=options.frames,
         tiles=lambda pair: tile_pictures(restorer, pair),
         oracle=oracle.picture if oracle else None,
         network=loaded.clock,
@@ -188,7 +202,12 @@ def _baseline(options: EvaluateOptions, name: str) -> Method:
     settings: dict[str, Any] = {"baseline": name, "weights": None}
     if name == "wavelet":
         settings["wavelet"] = {**WAVELET, "method": WAVELET_METHOD[size]}
-    return Method(name=name, settings=settings, picture=lambda frame, ratio: make(frame, ratio, half=size == "half"))
+
+    def picture(scene: RawFrame | Burst, ratio: float) -> Pixels:
+        assert isinstance(scene, RawFrame), "baselines develop one frame"
+        return make(scene, ratio, half=size == "half")
+
+    return Method(name=name, settings=settings, picture=picture)
 
 
 def chosen_on(header: dict[str, Any], list_sha256: str | None, hashes: Sequence[str] = ()) -> dict[str, Any]:

@@ -66,6 +66,11 @@ def _title(model: str, trained: dict[str, Any]) -> str:
     return ", ".join([model, *about])
 
 
+def with_frames(options: EvaluateOptions, counts: Sequence[int]) -> list[EvaluateOptions]:
+    """Give the options once for each number of frames to fuse."""
+    return [replace(options, frames=count) for count in counts]
+
+
 def with_strategies(options: EvaluateOptions, names: str) -> list[EvaluateOptions]:
     """Give the options once for each strategy: `all`, or names with commas between them."""
     wanted = list(STRATEGIES) if names == ALL else [name.strip() for name in names.split(",")]
