@@ -23,6 +23,8 @@ from lowlight.data.real_pairs import RealPairs, RealPairsConfig, open_real_pairs
 from lowlight.data.scenes import procedural_scene
 from lowlight.data.sid import burst_of
 from lowlight.data.synthetic import SyntheticConfig, SyntheticSource, make_pairs
+from lowlight.models import build_model, model_config
+from lowlight.objectives import build_objective
 from lowlight.ops.color import decode
 from lowlight.ops.exposure import amplify, lowpass_base
 from lowlight.ops.registration import register
@@ -228,6 +230,42 @@ def test_a_mean_is_at_the_first_ones_brightness_and_weighs_by_noise() -> None:
     mean = average_burst(noisy + 9, torch.tensor([[1.0, 1.0]]))
     assert float(mean.std()) == pytest.approx(0.5**0.5, rel=0.02)
     assert average_burst(torch.full((1, 2, 4, 2, 2), -1.0), torch.ones(1, 2)).abs().max() == 0  # clipped at black
+
+
+def test_some_batches_have_no_frames_and_all_else_stays(photos: PhotoSet, tree: Path) -> None:
+    synthetic, real = replace(CALM, frames=(2, 2)), RealPairsConfig(burst="any", frames=(2, 2))
+    for always, sometimes in (
+        (
+            SyntheticSource(photos, SETS, config, 2, 0)
+            for config in (synthetic, replace(synthetic, zero_frame_prob=0.4))
+        ),
+        (open_real_pairs(tree, SETS, each, 2, 0, CPU) for each in (real, replace(real, zero_frame_prob=0.4))),
+    ):
+        counts = []
+        for step in range(12):
+            batch, as_ever = sometimes.batch(step), always.batch(step)
+            count = batch.frames.shape[1]
+            counts.append(count)
+            assert torch.equal(batch.target, as_ever.target) and batch.ratio.shape == batch.frames.shape[:2]
+            assert torch.equal(batch.frames, as_ever.frames[:, :count])
+        assert set(counts) == {0, 2} and 2 <= counts.count(0) <= 8
+
+
+def test_networks_learn_without_frames_only_where_they_can(photos: PhotoSet, tree: Path) -> None:
+    network = build_model("fusion-raw", model_config("fusion-raw", {"base_channels": 4, "channel_cap": 8, "latent": 2}))
+    config = SyntheticConfig(frames=(1, 2), zero_frame_prob=0.99, scene_share=0.0)
+    batch = SyntheticSource(photos, network.traits, config, 1, 0).batch(0)
+    assert batch.frames.shape[1] == 0
+    loss = build_objective("fusion")(network, batch, 0.5, generator())
+    loss.total.backward()
+    assert loss.total.isfinite() and network.decoder.start.grad.abs().max() > 0
+    for traits in (SINGLE, replace(SETS, base="lowpass")):
+        with pytest.raises(ConfigError, match="but this model needs a frame"):
+            SyntheticSource(photos, traits, config, 1, 0)
+        with pytest.raises(ConfigError, match="but this model needs a frame"):
+            open_real_pairs(tree, traits, RealPairsConfig(zero_frame_prob=0.1), 1, 0, CPU)
+    with pytest.raises(ConfigError, match=r"zero_frame_prob is 1\.0; expected 0 to less than 1"):
+        SyntheticConfig(zero_frame_prob=1.0)
 
 
 def test_networks_of_single_frames_get_no_real_bursts(tree: Path) -> None:

@@ -1,6 +1,6 @@
 """Several dark frames of one scene: how many, how each is exposed, and how the camera was moved between them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from lowlight.core.errors import ConfigError
 from lowlight.core.photo import RGGB
-from lowlight.core.restoration import ModelTraits
+from lowlight.core.restoration import Batch, ModelTraits
 from lowlight.data.noise import BLACK_DN, WHITE_DN, NoiseConfig, Sensor, expose_again, uniform
 from lowlight.ops.exposure import RATIO_RANGE
 from lowlight.ops.resampling import FILTER_PX, resample, resample_each
@@ -41,6 +41,26 @@ def check_frames(frames: tuple[int, int], traits: ModelTraits | None = None) -> 
         raise ConfigError(f"frames is {low} to {high}; expected at least 1, low first")
     if traits is not None and high > 1 and traits.max_frames == 1:
         raise ConfigError(f"frames is {low} to {high}, but this model reads one frame; use a model of sets, or 1 to 1")
+
+
+def check_zero_frame_prob(prob: float, traits: ModelTraits | None = None) -> None:
+    """Refuse what is no probability, and any for a network that cannot do without frames (`ConfigError`)."""
+    if not 0 <= prob < 1:
+        raise ConfigError(f"zero_frame_prob is {prob}; expected 0 to less than 1")
+    if prob and traits is not None and (traits.max_frames == 1 or traits.base != "none"):
+        raise ConfigError(
+            f"zero_frame_prob is {prob}, but this model needs a frame; take a model of sets whose base is none, or 0"
+        )
+
+
+def sometimes_without_frames(batch: Batch, prob: float, seed: int, step: int) -> Batch:
+    """The batch, or with this probability its targets alone: what a network of sets expects to see (z_1 ~ N(0, I)).
+
+    Which it is depends on seed and step alone. Source: F. Duffhauss et al., FusionVAE, ECCV 2022, section 5.4.
+    """
+    if not prob or np.random.default_rng((seed, 3, step)).random() >= prob:
+        return batch
+    return replace(batch, frames=batch.frames[:, :0], ratio=batch.ratio[:, :0])
 
 
 def draw_burst(

@@ -19,7 +19,7 @@ from lowlight.core.errors import ConfigError, DataError
 from lowlight.core.photo import RGGB
 from lowlight.core.restoration import Batch, ModelTraits
 from lowlight.data.batches import as_batch
-from lowlight.data.bursts import check_frames, frame_count
+from lowlight.data.bursts import check_frames, check_zero_frame_prob, frame_count, sometimes_without_frames
 from lowlight.data.cache import FrameRecord, is_cache, npy_bytes, open_cache
 from lowlight.data.pair_stores import MemoryPairs, PairStore
 from lowlight.data.sid import Burst, burst_of, choose_rows, open_pairs, read_exclude_file
@@ -44,10 +44,12 @@ class RealPairsConfig:
     exclude: Path | None = None  # file of scenes, files or pairs to leave out, one a line
     srgb_amplify: Literal["linear", "encoded"] = "linear"  # where task srgb amplifies: in light, or as stored
     frames: tuple[int, int] = (1, 1)  # of a burst, uniform, one number for a whole batch; wants burst "any"
+    zero_frame_prob: float = 0.0  # of batches without any frame, for networks of sets
     levels: str = ""  # pinned black and white, such as sony-sid; empty: the files' own, or the cache's
 
     def __post_init__(self) -> None:
         check_frames(self.frames)
+        check_zero_frame_prob(self.zero_frame_prob)
 
 
 class RealPairs:
@@ -108,8 +110,10 @@ class RealPairs:
         if self.config.task == "srgb":
             how = self.config.srgb_amplify
             dark = [dark_srgb(packed[:, k], ratio[:, k], gains, matrix, how) for k in range(frames)]
-            return Batch(torch.stack(dark, 1), target, ratio)
-        return as_batch(packed, ratio, gains, matrix, target, self.traits)
+            made = Batch(torch.stack(dark, 1), target, ratio)
+        else:
+            made = as_batch(packed, ratio, gains, matrix, target, self.traits)
+        return sometimes_without_frames(made, self.config.zero_frame_prob, self.seed, step)
 
     def describe(self) -> dict[str, Any]:
         """Give the name of the source, the number of dark frames and scenes, and a hash of their files."""
@@ -217,6 +221,7 @@ def _forecast_bytes(store: MemoryPairs) -> int:
 
 def _check_traits(traits: ModelTraits, config: RealPairsConfig) -> None:
     check_frames(config.frames, traits)
+    check_zero_frame_prob(config.zero_frame_prob, traits)
     task = config.task
     needed = CHANNELS[task]
     if (traits.in_channels, traits.out_channels) != needed:

@@ -18,7 +18,16 @@ from torch import Generator, Tensor
 from lowlight.core.errors import ConfigError, DataError
 from lowlight.core.restoration import Batch, ModelTraits
 from lowlight.data.batches import as_batch
-from lowlight.data.bursts import average_burst, burst_margin, check_frames, draw_burst, expose_burst, frame_count
+from lowlight.data.bursts import (
+    average_burst,
+    burst_margin,
+    check_frames,
+    check_zero_frame_prob,
+    draw_burst,
+    expose_burst,
+    frame_count,
+    sometimes_without_frames,
+)
 from lowlight.data.cameras import draw_gains, draw_matrices
 from lowlight.data.noise import NoiseConfig, draw_sensor, log_uniform, normal, uniform
 from lowlight.data.photos import HELD_OUT_SHARE, PhotoSet
@@ -50,9 +59,11 @@ class SyntheticConfig:
     burst_ratio_spread: float = 0.0  # stops by which the others are exposed more or less, at most
     shake_px: float = 0.0  # packed pixels the camera moves between frames, at most; alignment undoes it
     shake_left_px: float = 0.0  # packed pixels that alignment leaves, at most
+    zero_frame_prob: float = 0.0  # of batches without any frame, for networks of sets
 
     def __post_init__(self) -> None:
         check_frames(self.frames)
+        check_zero_frame_prob(self.zero_frame_prob)
         for name in ("burst_ratio_spread", "shake_px", "shake_left_px"):
             if not 0 <= getattr(self, name) <= LARGEST_SHAKE:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to {LARGEST_SHAKE}")
@@ -93,6 +104,7 @@ class SyntheticSource:
                 f"synthetic pairs are packed RAW and colour (4 channels in, 3 out); this model has "
                 f"{traits.in_channels} and {traits.out_channels}"
             )
+        check_zero_frame_prob(config.zero_frame_prob, traits)
         self.photos, self.traits, self.config = photos, traits, config
         self.batch_size, self.seed = batch, seed
         self.device = device or torch.device("cpu")
@@ -104,7 +116,8 @@ class SyntheticSource:
         generator = Generator(self.device).manual_seed(_mix(self.seed + 1, step))
         crops = torch.stack([self._crop(host) for _ in range(self.batch_size)])
         frames = frame_count(self.config.frames, self.seed, step)
-        return make_pairs(crops, self.traits, self.config, generator, frames)
+        made = make_pairs(crops, self.traits, self.config, generator, frames)
+        return sometimes_without_frames(made, self.config.zero_frame_prob, self.seed, step)
 
     def describe(self) -> dict[str, Any]:
         """Give the name of the source, and the number and hash of the photos that train."""
