@@ -405,6 +405,9 @@ def test_what_cannot_be_fused_is_refused(burst_tree: Path, weights: Path) -> Non
 def test_parts_of_scenes_are_all_scenes(burst_tree: Path) -> None:
     whole = open_pair_list(burst_tree, find_protocol("half"), Selection(frames=3))
     assert [len(others) for others in whole.others] == [2, 2] and whole.facts["frames_left_out"] == 2
+    assert len({row.dark for row in whole.every_row}) == 6
+    mine = whole.part(1, 2)
+    assert (mine.rows, mine.others) == (whole.rows[1:], whole.others[1:])
     pair = whole.load(0, "half")
     assert len(pair.others) == 2 and pair.others[0].size == pair.frame.size
     parts = [

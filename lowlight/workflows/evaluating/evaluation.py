@@ -98,7 +98,7 @@ def run_evaluation(request: Request, progress: Progress | None = None) -> Outcom
 
 def _inputs(request: Request, pairs: PairList, weights: WeightsList) -> list[Path]:
     """All files and folders that are read, whether or not they are scored."""
-    rows = pairs.rows if request.data.is_dir() else read_manifest(request.data)
+    rows = pairs.every_row if request.data.is_dir() else read_manifest(request.data)
     files = [] if request.options.baseline else [find_weights(file) for file in weights.files or (None,)]
     logs = [folder / LOG for folder in (*request.runs, *(file.parent for file in files))]
     exclude = [request.selection.exclude] if request.selection.exclude else []

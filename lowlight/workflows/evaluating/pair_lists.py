@@ -44,6 +44,15 @@ class PairList:
     levels: Levels | None = None
     others: tuple[tuple[PairRow, ...], ...] = ()
 
+    @property
+    def every_row(self) -> list[PairRow]:
+        """The rows of all frames that are read."""
+        return [*self.rows, *(row for others in self.others for row in others)]
+
+    def part(self, first: int, step: int) -> "PairList":
+        """Every so many pairs, from the first of them on."""
+        return replace(self, rows=self.rows[first::step], others=self.others[first::step])
+
     def load(self, index: int, size: Size) -> Pair:
         """Read a pair, and the further frames of its scene."""
         pair = load_pair_at(self.rows[index], size, self.levels)

@@ -40,7 +40,7 @@ def evaluate_together(
     if len(pairs.rows) < size:
         raise UsageError(f"{len(pairs.rows)} pairs cannot be shared by {size} processes; start fewer")
     with join_team(several[0].device, len(pairs.rows)) as team:
-        mine = replace(pairs, rows=pairs.rows[team.rank :: size])
+        mine = pairs.part(team.rank, size)
         placed = [replace(each, device=str(team.device)) for each in several]
 
         def witness(index: int, pair: Pair, pictures: dict[str, Pixels]) -> None:
