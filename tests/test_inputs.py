@@ -152,7 +152,19 @@ def test_two_trees_of_one_shape_are_told_apart(tmp_path: Path) -> None:
     named = [tmp_path / name for name in ("one", "two")]
     assert outputs(named, out, recursive=True) == ["raw/one-a.nef.png", "raw/two-a.nef.png"]
     named = [tmp_path / name / "raw" for name in ("one", "two", "three")]
-    assert outputs(named, out) == ["raw-a.nef.png", "raw-a.nef-2.png", "raw-a.nef-3.png"]
+    assert outputs(named, out) == ["one-raw-a.nef.png", "two-raw-a.nef.png", "three-raw-a.nef.png"]
+
+
+def test_one_more_photo_of_a_name_takes_no_others_picture(tmp_path: Path) -> None:
+    """A picture that is there already would be taken for the new photo's, which then never gets one."""
+    touch(tmp_path, *(f"cards/{year}/DCIM/100CANON/IMG_0001.CR2" for year in (2022, 2023, 2024)))
+    out, folders = (
+        tmp_path / "out",
+        [tmp_path / "cards" / str(year) / "DCIM" / "100CANON" for year in (2022, 2023, 2024)],
+    )
+    before, after = outputs(folders[1:], out), outputs(folders, out)
+    assert before == [f"{year}-DCIM-100CANON-IMG_0001.CR2.png" for year in (2023, 2024)]
+    assert after[1:] == before and after[0] == "2022-DCIM-100CANON-IMG_0001.CR2.png"
 
 
 NAMES = st.lists(

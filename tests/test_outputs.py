@@ -36,6 +36,19 @@ def test_no_photo_is_replaced_whatever_the_case_of_its_suffix(tmp_path: Path) ->
         all_exist([other], [photo], overwrite=True)
 
 
+def test_a_link_to_a_photo_is_no_place_for_a_picture(tmp_path: Path) -> None:
+    photo, other = write_dng(tmp_path / "a.dng"), write_dng(tmp_path / "b.dng")
+    link = tmp_path / "out" / "a.png"
+    link.parent.mkdir()
+    link.symlink_to(other)
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=r"is a link to the photo .*b\.dng, which is left alone"):
+            all_exist([link], [photo], overwrite=overwrite)
+    other.rename(tmp_path / "elsewhere.dng")  # nor where the photo is away for the moment
+    with pytest.raises(OutputError, match="is a link to the photo"):
+        all_exist([link], [photo], overwrite=True)
+
+
 def test_what_another_users_process_writes_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(process: int, signal: int) -> None:
         raise PermissionError

@@ -1,7 +1,11 @@
 """A folder on a Ray cluster of two local workers gives the files and rows of a run without Ray."""
 
+import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +16,7 @@ import torch
 
 from lowlight.core.errors import UsageError
 from lowlight.restorer import RestorerOptions
+from lowlight.workflows.enhancing import ray_cluster
 from lowlight.workflows.enhancing.enhance import EnhanceOptions, enhance_files
 from lowlight.workflows.enhancing.inputs import Photo
 from lowlight.workflows.enhancing.planning import plan_jobs
@@ -188,6 +193,76 @@ def test_options_that_cannot_work_are_refused_before_any_photo(
     with pytest.raises(UsageError, match="no slot"):
         enhance_on_ray(photos(folder), options(tmp_path / "out", tiny_weights), cpus_per_worker=64)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cluster_is_one_that_was_started_to_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert ray_cluster._started_here() is None
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("10.0.0.1:6379\n")
+    assert ray_cluster._started_here() == "10.0.0.1:6379"
+
+
+def test_a_dead_address_is_found_out_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert ray_cluster._answers(address)
+    began = time.monotonic()
+    assert not ray_cluster._answers(address) and not ray_cluster._answers("127.0.0.1:99999")
+    assert time.monotonic() - began < ray_cluster.ANSWER_S
+    assert all(map(ray_cluster._answers, ("local", "ray://127.0.0.1:1", "somewhere")))  # Ray's to judge
+
+
+def run_by_itself(folder: Path, out: Path, weights: Path) -> "subprocess.Popen[str]":
+    command = ["enhance", str(folder), "-o", str(out), "--weights", str(weights), "--ray", "local", "--json"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "lowlight", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_pictures(out: Path, count: int) -> None:
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("*.png"))) < count:
+        assert time.monotonic() < deadline, "no pictures came"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def many(tmp_path: Path, dark_dng: Path) -> Path:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for index in range(300):
+        (folder / f"{index}.dng").hardlink_to(dark_dng)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_list_on_stdout_is_a_list_whatever_happens_to_workers(
+    many: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="needs the extra lowlight[ray]")
+    run = run_by_itself(many, tmp_path / "out", tiny_weights)
+    wait_for_pictures(tmp_path / "out", 2)
+    kill_a_worker()
+    said, told = run.communicate(timeout=300)
+    rows = json.loads(said)
+    assert run.returncode == 0 and "a worker was lost" in told
+    assert [row["status"] for row in rows] == ["done"] * 300
+    assert [row["file"] for row in rows] == [str(path) for path in sorted(many.iterdir())]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_a_run_and_not_the_program(
+    many: Path, tiny_weights: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    pytest.importorskip("ray", reason="needs the extra lowlight[ray]")
+    run = run_by_itself(many, tmp_path / "out", tiny_weights)
+    wait_for_pictures(tmp_path / "out", 2)
+    run.send_signal(number)
+    said, told = run.communicate(timeout=120)
+    assert run.returncode == 130 and "interrupted; finished photos are kept" in told
+    assert isinstance(json.loads(said), list)
 
 
 @pytest.mark.slow

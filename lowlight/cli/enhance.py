@@ -1,7 +1,9 @@
 """`lowlight enhance`: dark RAW photos in, bright pictures out."""
 
+import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,7 +128,7 @@ def enhance(
         )
         scenes = find_scenes(find_photos(names, recursive=recursive), fuse=fuse, group=group, levels=(black, white))
         total = options.shard.size(len(scenes)) if options.shard else len(scenes)
-        with Report(total, as_json=as_json) as report:
+        with Report(total, as_json=as_json, told_at_once=ray is None) as report:
             _run(scenes, options, report, lambda: bool(stop), ray, profile)
         report.summary()
         if report.left and stop:
@@ -149,7 +151,10 @@ def _run(
     if ray is not None:
         from lowlight.workflows.enhancing.ray_job import enhance_on_ray
 
-        enhance_on_ray(scenes, options, address=ray, on_row=report.row, on_meter=report.metered, stop=stop)
+        # Ray tells of lost workers on stdout, where a list is to be.
+        with redirect_stdout(sys.stderr) if report.as_json else nullcontext():
+            rows = enhance_on_ray(scenes, options, address=ray, on_row=report.row, on_meter=report.metered, stop=stop)
+        report.in_order(rows)
         return
     if not profile:
         enhance_files(scenes, options, on_row=report.row, on_meter=report.metered, on_sheet=report.sheet, stop=stop)

@@ -18,10 +18,13 @@ STATUSES = ("done", "planned", "skipped", "failed")
 
 
 class Report:
-    """Shows a run while it goes on; with `as_json` stdout gets one JSON list at the end, of what was finished."""
+    """Shows a run while it goes on; with `as_json` stdout gets one JSON list at the end, of what was finished.
 
-    def __init__(self, total: int, *, as_json: bool) -> None:
-        self.total, self.as_json = total, as_json
+    Not `told_at_once`, rows come some photos at a time, and there may be pictures without a row when a run is stopped.
+    """
+
+    def __init__(self, total: int, *, as_json: bool, told_at_once: bool = True) -> None:
+        self.total, self.as_json, self.told_at_once = total, as_json, told_at_once
         self.rows: list[dict[str, Any]] = []
         self.unsaid: str | None = None  # why stdout could not be written to
         self._began = time.monotonic()
@@ -85,6 +88,10 @@ class Report:
         for note in row["notes"] if row["status"] in ("done", "planned") else ():
             self._note(f"note     {place} {row['file']}: {note}")
 
+    def in_order(self, rows: list[dict[str, Any]]) -> None:
+        """Take the rows in the order of the photos, in place of that in which they were finished."""
+        self.rows = rows
+
     def sheet(self, path: Path) -> None:
         """Say where a contact sheet is."""
         self._note(f"sheet    {path}")
@@ -92,9 +99,9 @@ class Report:
     def summary(self) -> None:
         """Say how it went, and what an interrupted run leaves to do."""
         if self.left:
-            self._note(
-                f"lowlight: interrupted; {self.count('done')} finished photos are kept, the same command does the rest"
-            )
+            kept = self.count("done") + self.count("skipped")
+            told = f"{kept} finished photos" if self.told_at_once else "finished photos"
+            self._note(f"lowlight: interrupted; {told} are kept, the same command does the rest")
         elif self.total > 1 and not self.as_json:
             counts = [(self.count(status), status) for status in STATUSES]
             self._note(", ".join(f"{count} {status}" for count, status in counts if count))
@@ -102,10 +109,10 @@ class Report:
             raise OutputError(f"what was done could not be written to stdout: {self.unsaid}")
 
     def _note(self, line: str) -> None:
-        """Write to stderr, if anybody reads it."""
+        """Write to stderr, if anybody reads it and there is room; the photos go on in any case."""
         try:
             typer.echo(visible(line), err=True)
-        except BrokenPipeError:
+        except OSError:
             mute(sys.stderr)
 
     def _say(self, line: str) -> None:

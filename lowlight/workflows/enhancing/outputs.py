@@ -4,6 +4,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from lowlight.core.errors import OutputError, UsageError
@@ -11,6 +12,7 @@ from lowlight.raw.suffixes import RAW_SUFFIXES
 from lowlight.workflows.enhancing.inputs import Photo, is_own_result, names_us, place_of, real_folder
 from lowlight.writers import WRITERS
 
+MOST_FOLDERS = 8  # that tell two photos of one name apart
 # An output with such a name is meant to be a picture, and would otherwise become a folder.
 OTHER_PICTURES = frozenset((".avif", ".bmp", ".exr", ".gif", ".hdr", ".heic", ".heif", ".jp2", ".ppm", ".psd", ".webp"))
 
@@ -25,7 +27,8 @@ def plan_outputs(
     """An output path for each photo below `out`; a single photo may name its file.
 
     Photos whose outputs would share a name (`a.nef` and `a.dng`, or `a.nef` of two folders) are told apart: first by
-    keeping the RAW suffix in the name, then by the name of the folder they were found in, then by a number. Names
+    keeping the RAW suffix in the name, then by the name of the folder they were found in, then by those of the folders
+    above it, as far as it takes, so that a name does not depend on how many photos there are, then by a number. Names
     that differ only in case count as the same, since many disks hold them so. The place of an input, or of `others`
     that are read, is no place for an output, nor is that of a file which an output has `beside` it.
     """
@@ -34,11 +37,11 @@ def plan_outputs(
             raise UsageError(f"{out} names one file, but there are {len(photos)} photos; name a folder")
         return [out]
     _check_folder(out)
-    forms: tuple[Callable[[Photo], Path], ...] = (
+    forms: list[Callable[[Photo], Path]] = [
         lambda photo: photo.relative.with_suffix(suffix),
         lambda photo: photo.relative.with_name(photo.relative.name + suffix),
-        lambda photo: photo.relative.with_name(f"{_root_name(photo)}-{photo.relative.name}{suffix}"),
-    )
+        *(partial(_below_folders, suffix=suffix, count=count) for count in range(1, MOST_FOLDERS + 1)),
+    ]
     inputs = {_place(photo.path) for photo in (*photos, *others)}
     names = [out / forms[0](photo) for photo in photos]
     for form in forms[1:]:
@@ -77,11 +80,13 @@ def _check_folder(out: Path) -> None:
         )
 
 
-def _root_name(photo: Photo) -> str:
-    """The name of the folder a photo was found in."""
+def _below_folders(photo: Photo, suffix: str, count: int) -> Path:
+    """The output's name with those of the folder a photo was found in and of the folders above it, so many in all."""
     depth = len(photo.relative.parts)
     parents = Path(os.path.abspath(photo.path)).parents
-    return parents[min(depth, len(parents)) - 1].name or "root"
+    above = [folder.name for folder in parents[min(depth, len(parents)) - 1 :] if folder.name][:count]
+    prefix = "-".join(reversed(above)) or "root"
+    return photo.relative.with_name(f"{prefix}-{photo.relative.name}{suffix}")
 
 
 def _place(path: Path) -> str:
@@ -101,6 +106,10 @@ def all_exist(outputs: Iterable[Path], inputs: Iterable[Path], *, overwrite: boo
     for path in inputs:
         if os.path.exists(path) and any(os.path.samefile(output, path) for output in there):
             raise OutputError(f"{path} would be overwritten by its own result; name another place")
+    for output in filter(os.path.islink, outputs):
+        led_to = Path(os.path.realpath(output))
+        if led_to.suffix.lower() in RAW_SUFFIXES:
+            raise OutputError(f"{output} is a link to the photo {led_to}, which is left alone; name another place")
     for output in there:
         if os.path.isdir(output):
             raise OutputError(f"{output} is a folder; move it, or name another place")

@@ -18,6 +18,7 @@ from lowlight.workflows.enhancing.enhancer import Enhancer
 from lowlight.workflows.enhancing.inputs import Photo
 from lowlight.workflows.enhancing.options import EnhanceOptions
 from lowlight.workflows.enhancing.planning import own_jobs, plan_jobs, with_weights
+from lowlight.workflows.enhancing.ray_cluster import connect, import_ray
 from lowlight.workflows.enhancing.rows import Job, Row, failed_row
 from lowlight.workflows.enhancing.scenes import Scene
 
@@ -27,6 +28,7 @@ MOST_LOSSES = 3  # workers that one photo may take with it before it counts as f
 PHOTOS_PER_TASK = 16  # at most, where there are many: within a task, reading and writing overlap with the network
 TASKS_PER_WORKER = 4  # at least, where there are that many photos: so that all workers end at about the same time
 WAIT_S = 0.5  # between looks at whether the run is to stop
+SLOW_START_S = 30.0  # after which a worker that has not begun is spoken of
 
 
 class PhotoWorker:
@@ -103,7 +105,7 @@ def enhance_on_ray(
             "contact sheets are not made on a cluster; leave --contact-sheet out, and afterwards run the same command "
             "with it and without --ray: finished photos are skipped and only the sheets are made"
         )
-    ray = _import_ray()
+    ray = import_ray()
     if options.dry_run:
         return enhance_files(photos, options, on_row=on_row, on_meter=on_meter, stop=stop)
     options = with_weights(options, photos)
@@ -111,7 +113,7 @@ def enhance_on_ray(
     jobs = own_jobs(whole, options.shard)
     if not jobs or stop():
         return []
-    ours = _connect(ray, address)
+    ours = connect(ray, address)
     try:
         pool = _Pool(ray, options, workers, cpus_per_worker, len(jobs), stop)
         try:
@@ -196,6 +198,8 @@ class _Pool:
         wants: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": cpus_per_worker}
         self._actor = ray.remote(PhotoWorker).options(max_restarts=0, **wants)
         self._arguments = (options, os.getcwd(), None if gpus else cpus_per_worker)
+        named = ("RayActorError", "OutOfMemoryError", "NodeDiedError", "LocalRayletDiedError", "WorkerCrashedError")
+        self._lost = tuple(getattr(ray.exceptions, name) for name in named if hasattr(ray.exceptions, name))
         self._workers = [self._new() for _ in range(self.size)]
         self._check()
 
@@ -203,7 +207,6 @@ class _Pool:
         self, method: str, tasks: deque[_Task], arguments: Callable[[_Task], tuple[Any, ...]]
     ) -> Iterable[tuple[tuple[int, ...], list[Any] | None]]:
         """Do tasks and yield the places of each with its answer as it comes; None where it was given up."""
-        lost = self._ray.exceptions.RayActorError
         idle = list(self._workers)
         busy: dict[Any, tuple[Any, _Task]] = {}
         while (tasks or busy) and not self._stop():
@@ -216,7 +219,7 @@ class _Pool:
                 try:
                     found = self._ray.get(answer)
                     idle.append(worker)
-                except lost as error:
+                except self._lost as error:
                     logger.warning("a worker was lost (%s); another takes its place", type(error).__name__)
                     idle.append(self._replace(worker))
                     if task.losses + 1 < MOST_LOSSES:
@@ -240,40 +243,15 @@ class _Pool:
 
     def _check(self) -> None:
         """Raise what a worker says about options it cannot work with; one that is lost is replaced later."""
-        with suppress(self._ray.exceptions.RayActorError):
-            problems = self._ray.get([worker.problem.remote() for worker in self._workers])
-            for problem in filter(None, problems):
-                self.close()
-                raise UsageError(problem)
-
-
-def _import_ray() -> Any:
-    missing = "--ray needs the package ray; install it with pip install 'ray>=2.40'"
-    try:
-        import ray  # type: ignore[import-not-found, unused-ignore]
-    except ImportError as error:
-        raise UsageError(missing) from error
-    if not hasattr(ray, "init"):  # a folder of that name lies where Python looks for packages
-        raise UsageError(missing)
-    return ray
-
-
-def _connect(ray: Any, address: str) -> bool:
-    """Connect to a cluster, or start one here; whether the connection is ours to end."""
-    if ray.is_initialized():
-        return False
-    quiet = {"log_to_driver": False, "configure_logging": False}
-    if address == "auto":
-        try:
-            ray.init(address="auto", **quiet)
-            return True
-        except ConnectionError:  # no cluster is running
-            address = "local"
-    try:
-        ray.init(address=address, **quiet, **({"include_dashboard": False} if address == "local" else {}))
-    except Exception as error:  # Ray raises what it likes here, plain exceptions too
-        reason = str(error).strip().split("\n")[0]
-        raise UsageError(
-            f"no Ray cluster answers at {address!r} ({reason}); expected auto, local or HOST:PORT"
-        ) from error
-    return True
+        asked = [worker.problem.remote() for worker in self._workers]
+        waited_s = 0.0
+        while asked and not self._stop():
+            ready, asked = self._ray.wait(asked, num_returns=1, timeout=WAIT_S)
+            waited_s = 0.0 if ready else waited_s + WAIT_S
+            if waited_s == SLOW_START_S:
+                logger.warning("waiting for free slots of the cluster")
+            for answer in ready:
+                with suppress(*self._lost):
+                    if problem := self._ray.get(answer):
+                        self.close()
+                        raise UsageError(problem)
