@@ -112,6 +112,19 @@ def test_what_stdout_does_not_take_costs_no_photo(dark_dng: Path, tiny_weights: 
     assert done.returncode == 1 and "No space left" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_what_stderr_does_not_take_costs_no_photo(dark_dng: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "night").mkdir()
+    (tmp_path / "night" / "a.dng").write_bytes(b"no photo")
+    (tmp_path / "night" / "b.dng").write_bytes(dark_dng.read_bytes())
+    typed = [sys.executable, "-m", "lowlight", "enhance", str(tmp_path / "night"), "-o", str(tmp_path / "out")]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "LOWLIGHT_WEIGHTS": str(tiny_weights)}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(typed, env=environment, stdout=subprocess.PIPE, stderr=full, text=True, check=False)
+    assert done.returncode == 1 and done.stdout.startswith("done     2/2")
+    assert (tmp_path / "out" / "b.png").is_file()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no shell that closes streams")
 def test_a_service_without_stdout_gets_its_pictures(dark_dng: Path, tiny_weights: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "LOWLIGHT_WEIGHTS": str(tiny_weights)}

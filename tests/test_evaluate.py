@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from lowlight.core.errors import DataError, UsageError
+from lowlight.core.errors import DataError, OutputError, UsageError
 from lowlight.core.photo import BGGR, GBRG, GRBG, RGGB, CfaPattern, Picture, RawFrame
 from lowlight.ops.resize import mean_of_blocks
 from lowlight.ops.strategies import STRATEGIES, choose_tiling
@@ -345,3 +345,13 @@ def test_the_command_line_beats_the_environment(command: typer.Typer, manifest: 
 
 def setup_module() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_scores_are_told_where_a_file_cannot_be_written(command: typer.Typer, manifest: Path, tmp_path: Path) -> None:
+    full, rows = tmp_path / "full.jsonl", tmp_path / "rows.csv"
+    full.symlink_to("/dev/full")
+    arguments = [str(manifest), "--baseline", "amplified", "--rows", str(full), "--rows", str(rows)]
+    done = CliRunner().invoke(command, [*arguments, "--json", str(tmp_path / "report.json")])
+    assert isinstance(done.exception, OutputError) and "full.jsonl could not be written" in str(done.exception)
+    assert "PSNR" in done.stdout and rows.is_file() and (tmp_path / "report.json").is_file()

@@ -2,6 +2,7 @@
 
 import io
 import os
+import resource
 import subprocess
 import sys
 import zipfile
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 
 from lowlight.cli.pack import pack
 from lowlight.core.config import to_toml
-from lowlight.core.errors import DataError, UsageError
+from lowlight.core.errors import DataError, OutputError, UsageError
 from lowlight.data.packed_set import packed_pair_readers, write_packed_set
 from lowlight.data.pairs import Pair
 from lowlight.data.photos import is_held_out, open_photos
@@ -357,3 +358,20 @@ def test_photos_are_upright_where_that_is_asked_for(tmp_path: Path) -> None:
     image.save(tmp_path / "turned.png", exif=exif)
     stored = open_photos(tmp_path)[0]
     assert np.array_equal(np.rot90(stored, -1), open_photos(tmp_path, upright=True)[0]) and stored.shape[0] == 300
+
+
+def test_a_full_disk_is_told_and_what_killed_runs_left_goes(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "set.zip"
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = tmp_path / f".set.zip.{ended.pid}-0123abcd.part"
+    left.write_bytes(b"half a file")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"set\.zip could not be written: File too large"):
+            pack_files(folder, target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
+    assert pack_files(folder, target).photos

@@ -11,7 +11,7 @@ from lowlight.cli.eval_refusals import refuse_idle_options, refuse_raw_options
 from lowlight.cli.eval_tables import print_problems, print_report, print_reports
 from lowlight.cli.eval_values import expect_folders, expect_inputs, frame_counts, named_weights
 from lowlight.cli.progress import with_progress
-from lowlight.core.errors import UsageError
+from lowlight.core.errors import OutputError, UsageError
 
 ROW_SUFFIXES = (".jsonl", ".csv")
 
@@ -164,11 +164,17 @@ def evaluate_command(
         print_report(report)
     else:
         print_reports(reports, report["versions"])
+    problems = list(outcome.problems) if outcome else []
     if report_file is not None:
-        write_report(report_file, report)
+        try:
+            write_report(report_file, report)
+        except OutputError as error:
+            problems.append(str(error))
     if outcome and outcome.page:
         typer.echo(f"report: {outcome.page}", err=True)
     for each in reports:
         print_problems(each)
+    if problems:
+        raise OutputError(" ".join(problems))
     if any(each["mean"]["failed"] for each in reports):
         raise typer.Exit(1)

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lowlight.core.atomic import replacing
-from lowlight.core.errors import DataError
+from lowlight.core.atomic import remove_leftovers, replacing
+from lowlight.core.errors import DataError, OutputError
 from lowlight.core.photo import RawFrame
 from lowlight.data.archives import UNREADABLE, Archive
 from lowlight.data.pairs import Pair
@@ -41,11 +41,18 @@ def write_packed_set(
 
     With a limit, photos are taken in an order that depends on their names alone, as long as the file stays within
     it. Photos that cannot be decoded or are smaller than 256 pixels are left out. The same contents give the same
-    bytes. Raises `DataError` where the pairs alone pass the limit or no photo is left.
+    bytes. Raises `DataError` where the pairs alone pass the limit or no photo is left, `OutputError` where the disk
+    takes no more.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        counts = _write_members(archive, photos, pairs, limit_bytes)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers([path])
+        with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            counts = _write_members(archive, photos, pairs, limit_bytes)
+    except OSError as error:
+        if error.filename:  # a file that was to be opened; writing to one that is open tells no name
+            raise
+        raise OutputError(f"{path} could not be written: {error.strerror or error}") from error
     return {**counts, "bytes": path.stat().st_size}
 
 

@@ -1,11 +1,13 @@
 """One call of `lowlight eval` on pairs: what to score, the scores, and the files that are written of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lowlight.checkpoint import find_weights
-from lowlight.core.errors import UsageError
+from lowlight.core.atomic import remove_leftovers
+from lowlight.core.errors import LowlightError, UsageError
 from lowlight.data.pairs import files_of, read_manifest
 from lowlight.workflows.evaluating.evaluate import Progress, Report, version_rows
 from lowlight.workflows.evaluating.methods import EvaluateOptions
@@ -44,11 +46,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One report per method, the groups of versions by name, and the page where one was written."""
+    """One report per method, the groups of versions by name, the page where one was written, and what could not be."""
 
     reports: tuple[Report, ...]
     versions: dict[str, tuple[int, ...]]
     page: Path | None
+    problems: tuple[str, ...] = ()
 
 
 def run_evaluation(request: Request, progress: Progress | None = None) -> Outcome | None:
@@ -70,6 +73,7 @@ def run_evaluation(request: Request, progress: Progress | None = None) -> Outcom
     weights = expand_weights(request.weights or (), versions=request.versions)
     refuse_own_inputs(request.outputs, _inputs(request, pairs, weights))
     refuse_strangers(request.outputs)
+    remove_leftovers(request.outputs)
     several = [replace(options, weights=file) for file in weights.files] or [options]
     lists = [[each] for each in several]
     if request.strategies:
@@ -86,14 +90,26 @@ def run_evaluation(request: Request, progress: Progress | None = None) -> Outcom
     if request.selection.shard is not None:
         for row in (row for report in reports for row in report["rows"]):
             row["shard"] = str(request.selection.shard)
+    problems: list[str] = []
     for path in request.rows:
-        write_rows(path, reports)
+        with _kept(problems):
+            write_rows(path, reports)
     page = None
     if request.page:
-        versions = version_rows(reports, groups)
-        curves = [*curves, *read_curves((), reports)] if not request.runs else curves
-        page = write_page(request.page, reports, book.photos if book else (), versions=versions, curves=curves)
-    return Outcome(tuple(reports), groups, page)
+        with _kept(problems):
+            versions = version_rows(reports, groups)
+            curves = [*curves, *read_curves((), reports)] if not request.runs else curves
+            page = write_page(request.page, reports, book.photos if book else (), versions=versions, curves=curves)
+    return Outcome(tuple(reports), groups, page, tuple(problems))
+
+
+@contextmanager
+def _kept(problems: list[str]) -> Iterator[None]:
+    """Keep what cannot be written for the end: the scores are there, and took long."""
+    try:
+        yield
+    except LowlightError as error:
+        problems.append(str(error))
 
 
 def _inputs(request: Request, pairs: PairList, weights: WeightsList) -> list[Path]:
