@@ -32,8 +32,11 @@ from lowlight.raw.bayer import plane_offsets
 from lowlight.raw.levels import named_levels
 from lowlight.workflows.pairing.cache_options import CacheOptions
 from lowlight.workflows.pairing.cache_pairs import cache_pairs
+from lowlight.workflows.pairing.sid_tree import SidTreeOptions, write_sid_tree
+from lowlight.workflows.training.config import resolve
 from lowlight.workflows.training.parts import open_validation
 from lowlight.workflows.training.train import load_config, train
+from lowlight.workflows.training.validating import open_validation_of
 from lowlight.writers.cfa_dng import write_cfa_dng
 
 TILE = 32
@@ -276,6 +279,27 @@ def test_small_frames_are_mirrored_up_to_a_tile(caches: dict[str, Path], upscale
     assert batch.target.shape == (2, 3, 256 * upscale, 256 * upscale)
     mirrored = mirror_to(np.arange(3)[:, None].repeat(5, 1), 8, 5)[:, 0]
     assert mirrored.tolist() == [0, 1, 2, 1, 0, 1, 2, 1]
+
+
+def test_real_pairs_validate_on_their_own_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_sid_tree(tmp_path / "sid", SidTreeOptions(scenes=(("0", 2), ("2", 1)), frames=1, size=(64, 64)))
+    cache_pairs(tmp_path / "sid", tmp_path / "cache", CacheOptions())
+    rows = ["split,dark,bright,ratio", *(f"{split},a.dng,a.png,100" for split in ("train", "val", "test"))]
+    mosaic = np.full((64, 64), 700, np.uint16)
+    write_cfa_dng(tmp_path / "a.dng", mosaic, pattern=RGGB, black=(512,) * 4, white=16383, wb=(2, 1, 1.5, 1))
+    Image.fromarray(np.full((32, 32, 3), 99, np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "pairs.csv").write_text("\n".join(rows))
+    (tmp_path / "none.csv").write_text("\n".join(rows[:2]))
+
+    def validating(name: str, **options: object) -> int:
+        data = {"name": "pairs", "path": str(tmp_path / name), "options": options}
+        return len(open_validation_of(resolve({"data": data, "run": {"steps": 1}})))
+
+    assert [validating(name) for name in ("sid", "cache", "pairs.csv", "none.csv")] == [2, 2, 1, 0]
+    assert validating("pairs.csv", split="") == validating("pairs.csv", split="test") == 0
+    (tmp_path / "a.png").rename(tmp_path / "b.png")
+    assert validating("pairs.csv") == 0
+    assert "1 files of the validation split" in caplog.text
 
 
 def test_files_train_and_validate_with_pinned_levels(tmp_path: Path, caches: dict[str, Path]) -> None:

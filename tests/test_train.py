@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 from lowlight.checkpoint import load_state, load_weights, read_header
 from lowlight.cli.train import train_command
+from lowlight.cli.train_progress import training_progress
 from lowlight.core.config import to_toml
 from lowlight.core.errors import ConfigError, DataError, InterruptedRunError, LowlightError, WeightsError
 from lowlight.core.restoration import Batch
@@ -40,6 +41,7 @@ from lowlight.workflows.training.parts import fresh_model, same_data
 from lowlight.workflows.training.run import Progress, Run, Watcher
 from lowlight.workflows.training.schedules import averaging, rate_factor
 from lowlight.workflows.training.train import summarise, train
+from lowlight.workflows.training.validating import open_validation_of
 from lowlight.workflows.training.weights_files import Standing, WeightsFiles, epoch_files
 from lowlight.workflows.training_log import TrainingLog
 
@@ -132,7 +134,25 @@ def test_interrupted_and_resumed_is_uninterrupted(
     parts = train(config, tmp_path / "parts", resume=True)
     assert whole.name == parts.name == "best.safetensors"
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
-    assert [row["step"] for row in rows(parts.parent)] == [2, 2, 4, 4, 5]
+    # Losses and validations; the last steps, fewer than a row's, have one too.
+    assert [row["step"] for row in rows(parts.parent)] == [2, 2, 4, 4, 5, 5]
+    assert "loss" in rows(parts.parent)[-2]
+
+
+def test_what_is_shown_of_few_steps_is_their_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    with training_progress() as watch:
+        for step, loss in enumerate((4.0, 2.0, 3.0), 1):
+            watch(Progress(step, step / 3, 0.1 * step, 0, loss, steps=3))
+        watch(Progress(3, 1.0, 0.4, 0, None, steps=3))  # as after the last validation
+    assert capsys.readouterr().err.splitlines() == ["33%, step 1 of 3, loss 4", "100%, step 3 of 3, loss 3"]
+
+
+def test_a_validation_without_pairs_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    alone = write_packed(tmp_path / "set", pairs=0)
+    values = tiny_values(alone)
+    values["data"]["validation"] = str(alone)
+    assert len(open_validation_of(resolve(values))) == 0
+    assert f"{alone} holds no pairs, so nothing validates" in caplog.text
 
 
 def test_a_killed_run_goes_on_from_its_last_state(packed: Path, tmp_path: Path) -> None:

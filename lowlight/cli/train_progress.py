@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from lowlight.workflows.training.run import Progress as Standing
 from lowlight.workflows.training.run import Watcher
 
-SMOOTHING = 0.05  # share of the newest step in the loss that is shown
+SMOOTHING = 0.05  # share of the newest step in the loss that is shown; of few steps it is their mean
 PLAIN_EVERY_S = 60.0  # a line this often where stderr is no terminal
 
 
@@ -17,24 +17,26 @@ PLAIN_EVERY_S = 60.0  # a line this often where stderr is no terminal
 def training_progress() -> Iterator[Watcher]:
     """Show steps or minutes, loss and last validation: a bar on a terminal, a line a minute elsewhere."""
     console = Console(stderr=True)
-    smooth: float | None = None
-    said_s = -PLAIN_EVERY_S
+    smooth, steps = 0.0, 0
+    said_s, said = -PLAIN_EVERY_S, ""
 
     def shown_loss(standing: Standing) -> str:
-        nonlocal smooth
+        nonlocal smooth, steps
         if standing.loss is not None:
-            smooth = standing.loss if smooth is None else smooth + SMOOTHING * (standing.loss - smooth)
-        return "" if smooth is None else f"loss {smooth:.4g}"
+            steps += 1
+            smooth += max(SMOOTHING, 1 / steps) * (standing.loss - smooth)
+        return f"loss {smooth:.4g}" if steps else ""
 
     if not console.is_terminal:
 
         def say(standing: Standing) -> None:
-            nonlocal said_s
+            nonlocal said_s, said
             loss = shown_loss(standing)
-            if standing.elapsed_s - said_s >= PLAIN_EVERY_S or standing.fraction >= 1:
-                said_s = standing.elapsed_s
-                parts = (f"{standing.fraction:.0%}", _steps(standing), loss, _extras(standing))
-                console.print(", ".join(part for part in parts if part), soft_wrap=True, highlight=False)
+            parts = (f"{standing.fraction:.0%}", _steps(standing), loss, _extras(standing))
+            line = ", ".join(part for part in parts if part)
+            if line != said and (standing.elapsed_s - said_s >= PLAIN_EVERY_S or standing.fraction >= 1):
+                said_s, said = standing.elapsed_s, line
+                console.print(line, soft_wrap=True, highlight=False)
 
         yield say
         return

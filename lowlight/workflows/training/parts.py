@@ -1,5 +1,6 @@
 """The parts of a training run, made from its configuration."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,8 @@ from lowlight.models import build_model, current_name, model_config
 from lowlight.objectives import build_objective
 from lowlight.raw.levels import Levels
 from lowlight.workflows.training.config import TrainConfig
+
+logger = logging.getLogger(__name__)
 
 ENCODER = "encoder"  # the posterior's part of a network
 
@@ -77,6 +80,26 @@ def open_validation(path: Path | None, levels: Levels | None = None) -> list[Cal
         for file in (row.dark, row.bright):
             if not file.is_file():
                 raise DataError(f"{path} names {file}, which does not exist; correct the manifest")
+    return [partial(load_pair, row, levels) for row in rows]
+
+
+def own_validation(path: Path, levels: Levels | None = None) -> list[Callable[[], Pair]]:
+    """The validation split of real pairs that train, as `open_validation` gives it; empty where there is none.
+
+    Nor is there one whose files were not brought along, as those of a set that was fetched in part.
+    """
+    if is_cache(path):
+        cache = open_cache(path)
+        mine = cache.only([row for row in cache.rows if row.split == "val"])
+        return [partial(mine.pair, index) for index in range(len(mine.rows))]
+    try:
+        rows = open_pairs(path, "val")
+    except DataError:  # no row is of that split, or its list is missing
+        return []
+    missing = sum(not file.is_file() for row in rows for file in (row.dark, row.bright))
+    if missing:
+        logger.warning("%d files of the validation split of %s are not there, so nothing validates", missing, path)
+        return []
     return [partial(load_pair, row, levels) for row in rows]
 
 

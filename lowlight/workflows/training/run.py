@@ -140,6 +140,8 @@ class Run:
                     self.save()
                 if watch:
                     watch(self._standing(parts))
+        if not stopped and self.window:  # steps since the last row, or all of a short run
+            self._log_window(waited_s / max(time.monotonic() - entered_s, 1e-9))
         if not stopped and self.validated_at != self.step:
             self.validate(stopped)
             if watch:

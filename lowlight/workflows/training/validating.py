@@ -1,5 +1,6 @@
 """What a run is validated on: real pairs through the restorer, or pictures by their dataset's scorer."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +18,9 @@ from lowlight.workflows.evaluating.scorers import SCORERS, Scorer
 from lowlight.workflows.evaluating.validation import mean_scores, score_pair
 from lowlight.workflows.stopping import StopFlag
 from lowlight.workflows.training.config import TrainConfig
-from lowlight.workflows.training.parts import open_validation
+from lowlight.workflows.training.parts import open_validation, own_validation
+
+logger = logging.getLogger(__name__)
 
 Scores = dict[str, float]
 Scored = tuple[Scores, dict[str, Any]] | None  # the scores, and what identifies the things that were scored
@@ -102,7 +105,8 @@ class PictureValidation:
 def open_validation_of(config: TrainConfig) -> Validation:
     """Open what a run is validated on; what is missing is said at once, not after the first thousand steps.
 
-    Pictures are, unless the configuration names others, those of the training data's own validation split.
+    Pictures and real pairs are, unless the configuration names others, those of the training data's own validation
+    split; real pairs of which all train, or another split than train, have none.
     """
     data = config.data
     if data.name not in SCORERS:
@@ -112,6 +116,11 @@ def open_validation_of(config: TrainConfig) -> Validation:
                 "(.csv), See-in-the-Dark folder, cache or packed file"
             )
         levels = named_levels(str(data.options.get("levels", "")))  # real pairs validate as they train
-        return PairValidation(open_validation(data.validation, levels), config.run.precision)
+        pairs = open_validation(data.validation, levels)
+        if data.validation is not None and not pairs:
+            logger.warning("%s holds no pairs, so nothing validates and no weights will be the best", data.validation)
+        if data.validation is None and data.name == "pairs" and data.options.get("split", "train") == "train":
+            pairs = own_validation(data.path, levels)
+        return PairValidation(pairs, config.run.precision)
     options = from_dict(DATASETS[data.name].config, data.options, f"options of dataset {data.name}")
     return PictureValidation(SCORERS[data.name], data.validation or data.path, options)
