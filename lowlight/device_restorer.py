@@ -110,7 +110,7 @@ class DeviceRestorer(Restorer):
         began = self._mark()
         half = self.options.size == "half" and self.traits.upscale == 2
         window = window_of(frame, window, half)
-        detail = self.detail and noise is None
+        detail = self.brings_detail(frame) and noise is None
         if detail:
             window, inside = grown(window, frame.size)
         values, first = self._encoded(burst, ratio, window, noise, between)

@@ -166,6 +166,10 @@ class Restorer:
         restored = self.photo(scene, ratio, **how)
         return lambda: restored
 
+    def brings_detail(self, frame: RawFrame) -> bool:
+        """Whether detail is brought back; of mistaken colours, where it would be a grid, only if it was asked for."""
+        return self.detail and (self.options.detail is True or not frame.mistaken)
+
     def photo(
         self,
         scene: RawFrame | Burst,
@@ -191,7 +195,7 @@ class Restorer:
         frame = burst.reference
         half = self.options.size == "half" and self.traits.upscale == 2
         window = window_of(frame, window, half)
-        detail = self.detail and noise is None
+        detail = self.brings_detail(frame) and noise is None
         if detail:
             window, inside = grown(window, frame.size)
         _, rows, cols = self.tiles(burst, window)

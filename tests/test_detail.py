@@ -242,6 +242,18 @@ def test_hypotheses_are_left_as_they_are() -> None:
     np.testing.assert_array_equal(with_detail, without)
 
 
+@pytest.mark.parametrize("kind", [Restorer, DeviceRestorer])
+def test_mistaken_colours_get_none_unless_it_is_asked_for(kind: type[Restorer]) -> None:
+    frame = noisy_frame(160, 200, light=0.02)
+    mistaken, recommending = replace(frame, mistaken=True), Copy(detail=True)
+    usual = kind(recommending, options(detail=None), "cpu")
+    without = kind(recommending, options(detail=False), "cpu")
+    assert np.array_equal(usual.photo(mistaken, 5.0).pixels, without.photo(frame, 5.0).pixels)
+    assert not np.array_equal(usual.photo(frame, 5.0).pixels, without.photo(frame, 5.0).pixels)
+    asked = kind(recommending, options(), "cpu")
+    assert np.array_equal(asked.photo(mistaken, 5.0).pixels, asked.photo(frame, 5.0).pixels)
+
+
 def test_weights_recommend_it_and_others_refuse_it() -> None:
     config = {"upscale": 2, "output_colour": "camera", "detail": True}
     assert model_config("sid-net-slim", config).traits().detail

@@ -18,6 +18,7 @@ from lowlight.raw.balance import choose_balance, grey_world
 from lowlight.raw.exif import read_metadata
 from lowlight.raw.levels import check_black, check_greens, find_pedestal
 from lowlight.raw.read import check_mosaic, read_raw
+from lowlight.writers.cfa_dng import write_cfa_dng
 from lowlight.writers.ifd import append_tags, rational_entry, srational_entry
 
 BLACK = (512.0,) * 4
@@ -54,6 +55,18 @@ def test_a_step_or_two_below_a_black_without_noise_is_right() -> None:
 def test_greens_that_differ_beside_colours_that_differ_are_light() -> None:
     mosaic = np.tile(np.array([[4000, 2000], [1700, 1500]], np.uint16), (64, 64))
     assert check_greens(mosaic, RGGB, (0.0,) * 4, WHITE) == ()
+
+
+def test_a_pattern_with_greens_that_differ_is_mistaken(tmp_path: Path) -> None:
+    for name, values, mistaken in (
+        ("right", (1000, 3000, 3000, 1000), False),
+        ("wrong", (3000, 1000, 3000, 3000), True),
+    ):
+        mosaic = np.tile(np.array(values).reshape(2, 2) + 512, (80, 80)).astype(np.uint16)
+        path = tmp_path / f"{name}.dng"
+        write_cfa_dng(path, mosaic, pattern=RGGB, black=(512,) * 4, white=16383, wb=(2, 1, 1.5, 1))
+        frame = read_raw(path)
+        assert frame.mistaken == mistaken == any("its two greens differ" in note for note in frame.notes)
 
 
 def tiled(*values: int) -> npt.NDArray[np.uint16]:

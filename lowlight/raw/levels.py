@@ -144,7 +144,8 @@ def check_greens(mosaic: Mosaic, pattern: CfaPattern, black: PerColour, white: P
     if greens > _GREEN_MISMATCH and others < greens / 4:
         return (
             "The colour pattern in the file looks wrong: its two greens differ "
-            f"by {2 * greens:.0%} while red and blue agree, so colours may be off.",
+            f"by {2 * greens:.0%} while red and blue agree, so colours may be off; fine detail is left out unless "
+            "--detail asks for it.",
         )
     return ()
 

@@ -95,7 +95,8 @@ def read_raw(path: Path, *, black: float | None = None, white: float | None = No
     whites = _white(path.name, decoded, by_colour, levels, black is not None, white)
     if black is None:
         notes += check_black(decoded.mosaic, pattern, levels, whites)
-    notes += check_greens(decoded.mosaic, pattern, levels, whites)
+    greens = check_greens(decoded.mosaic, pattern, levels, whites)
+    notes += greens
     daylight = daylight_gains(by_colour(decoded.daylight_wb))
     wb, wb_source, wb_notes = choose_balance(
         gains(by_colour(decoded.camera_wb)), daylight, decoded.mosaic, pattern, levels, whites
@@ -120,6 +121,7 @@ def read_raw(path: Path, *, black: float | None = None, white: float | None = No
         black_source=source,
         notes=tuple(notes),
         daylight_wb=daylight,
+        mistaken=bool(greens),
     )
 
 
