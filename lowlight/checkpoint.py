@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lowlight import __version__
 from lowlight.core.atomic import replacing
 from lowlight.core.config import parse_json, to_dict
-from lowlight.core.errors import ConfigError, OutputError, WeightsError
+from lowlight.core.errors import ConfigError, OutputError, UsageError, WeightsError
 from lowlight.models import build_model, current_name, model_config
 
 FORMAT = 1
@@ -154,14 +154,15 @@ def matching_files(named: Path) -> list[Path]:
         return [named]
     found = sorted(map(Path, glob.glob(str(named), recursive=True)))
     if not found:
-        raise WeightsError(f"no file matches {named}")
+        raise UsageError(f"no file matches {named}")
     return found
 
 
 def find_weights(named: str | Path | None) -> Path:
     """Find weights: a file as it is, of a run's folder the best, a name among the shipped ones, the default for None.
 
-    Shipped weights lie in the installed package, or in the checkout beside it.
+    Shipped weights lie in the installed package, or in the checkout beside it. Raises `UsageError` for a name that is
+    neither; that a named file can be read is not looked at.
     """
     if isinstance(named, Path) and named.is_dir():  # not a model's name, which some folder may bear too
         return weights_file(named)
@@ -174,7 +175,7 @@ def find_weights(named: str | Path | None) -> Path:
         if (folder / name).is_file():
             return folder / name
     shipped = sorted({p.stem for folder in folders for p in folder.glob("*.safetensors")})
-    raise WeightsError(
+    raise UsageError(
         f"no weights are shipped for {str(named or DEFAULT_WEIGHTS)!r}, and no file is called so; shipped are "
         f"{', '.join(shipped) or 'none'}, or name a file with --weights"
     )

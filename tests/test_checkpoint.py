@@ -14,7 +14,7 @@ from training_material import TINY_MODEL
 
 from lowlight import checkpoint
 from lowlight.checkpoint import find_weights, load_state, load_weights, read_header, save_state, save_weights
-from lowlight.core.errors import OutputError, WeightsError
+from lowlight.core.errors import OutputError, UsageError, WeightsError
 from lowlight.models import build_model, model_config
 
 NAME = "sid-net-slim"
@@ -169,7 +169,7 @@ def test_weights_are_found_by_path_then_in_the_package_then_beside_it(
 ) -> None:
     package, checkout = tmp_path / "lowlight" / "weights", tmp_path / "weights"
     monkeypatch.setattr(checkpoint, "__file__", str(tmp_path / "lowlight" / "checkpoint.py"))
-    with pytest.raises(WeightsError, match="shipped are none"):
+    with pytest.raises(UsageError, match="shipped are none"):
         find_weights(None)
     beside = checkout / f"{checkpoint.DEFAULT_WEIGHTS}.safetensors"
     checkout.mkdir()
@@ -191,7 +191,7 @@ def test_weights_are_found_by_path_then_in_the_package_then_beside_it(
         (run / name).touch()
         assert find_weights(run) == run / name
     with pytest.raises(
-        WeightsError, match=f"'pix2pix', and no file is called so; shipped are {checkpoint.DEFAULT_WEIGHTS}"
+        UsageError, match=f"'pix2pix', and no file is called so; shipped are {checkpoint.DEFAULT_WEIGHTS}"
     ):
         find_weights("pix2pix")
 

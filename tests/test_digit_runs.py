@@ -232,7 +232,7 @@ def test_patterns_name_several_files(data: Path, runs: dict[str, Path]) -> None:
     assert found == (*(runs["ae"] / f"{name}.safetensors" for name in ("best", "last")), runs["vae-2"], found[-1])
     shown = lowlight("eval", data, "--weights", runs["ae"] / "*.safetensors", "--split", "val", "--json", "-").stdout
     assert [row["name"] for row in json.loads(shown)["table"]] == ["ae", "ae-last"]
-    with pytest.raises(WeightsError, match=r"no file matches .*none-\*"):
+    with pytest.raises(UsageError, match=r"no file matches .*none-\*"):
         expand_patterns([runs["ae"], runs["ae"] / "none-*.safetensors"])
 
 

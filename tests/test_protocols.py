@@ -224,7 +224,7 @@ def test_weights_of_one_pattern_or_one_model_are_versions(tmp_path: Path) -> Non
     assert len(found.files) == 5 and found.groups == {str(pattern): (1, 2, 3, 4)}
     by_model = expand_weights([pattern], versions=True)
     assert by_model.groups == {"sid-net, l1": (0, 1), "sid-net, cvae": (2, 3)}
-    with pytest.raises(WeightsError, match="no file"):
+    with pytest.raises(UsageError, match="no file"):
         expand_weights([tmp_path / "none-*.safetensors"])
     with pytest.raises(WeightsError, match="no weights file in"):
         expand_weights([tmp_path])

@@ -125,7 +125,7 @@ def _pyramid_weights(named: Path | None) -> Path:
     try:
         weights = find_weights(named or PYRAMID)
         model = str(read_header(weights)["model"])
-    except WeightsError as error:
+    except (UsageError, WeightsError) as error:
         if named:
             raise
         raise UsageError(
