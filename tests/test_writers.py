@@ -367,3 +367,17 @@ def test_tiffs_for_every_program(tmp_path: Path, compression: str, tag: int) -> 
 def test_distances_of_jpeg_xl_are_those_of_libjxl() -> None:
     for quality, distance in ((100, 0.1), (90, 1.0), (60, 3.7), (30, 6.4), (10, 12.4), (1, 15.0)):
         assert _distance(quality) == pytest.approx(distance)
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_disk_that_takes_no_more_is_told(tmp_path: Path, suffix: str) -> None:
+    resource = pytest.importorskip("resource", reason="no limit of a file's size")
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"could not be written: (File too large|the disk takes no more)\.$"):
+            write_picture(tmp_path / f"a{suffix}", a_picture(120, 130, 3))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())

@@ -64,4 +64,6 @@ def write_picture(path: Path, picture: Picture, options: WriterOptions | None = 
         with replacing(path) as temporary:
             writer.write(temporary, picture, replace(options, bits=options.bits or max(writer.bits)))
     except OSError as error:
-        raise OutputError(f"{path} could not be written: {error.strerror or error}.") from error
+        # NumPy tells a write that came to nothing by two numbers alone.
+        reason = error.strerror or ("the disk takes no more" if "requested and" in str(error) else str(error))
+        raise OutputError(f"{path} could not be written: {reason}.") from error

@@ -1,5 +1,6 @@
 """JPEG: 8 bits, colour at full resolution (4:4:4)."""
 
+import io
 from pathlib import Path
 
 from lowlight.core.errors import OutputError
@@ -22,15 +23,16 @@ def write_jpeg(path: Path, picture: Picture, options: WriterOptions) -> None:
             f"A JPEG has at most {_LARGEST_SIDE} pixels a side and this picture is {width}x{height}; write PNG or TIFF."
         )
     pixels = to_uint8(picture.pixels)
-    with path.open("wb") as file:
-        iio.imwrite(
-            file,
-            pixels if channels == 3 else pixels[..., 0],
-            plugin="pillow",
-            extension=".jpg",
-            is_batch=False,
-            quality=options.quality,
-            subsampling=0,
-            icc_profile=srgb_profile(channels),
-            exif=exif_blob(picture, prefix=True),
-        )
+    encoded = io.BytesIO()  # into a file Pillow writes as much as the disk takes, and says nothing
+    iio.imwrite(
+        encoded,
+        pixels if channels == 3 else pixels[..., 0],
+        plugin="pillow",
+        extension=".jpg",
+        is_batch=False,
+        quality=options.quality,
+        subsampling=0,
+        icc_profile=srgb_profile(channels),
+        exif=exif_blob(picture, prefix=True),
+    )
+    path.write_bytes(encoded.getbuffer())

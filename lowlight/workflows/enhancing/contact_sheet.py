@@ -1,5 +1,6 @@
 """Sheets of small pictures, before and after, to look through a whole run at a glance."""
 
+import io
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -112,7 +113,9 @@ class ContactSheets:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary:
-                _sheet(self._rows).save(temporary, "JPEG", quality=90, subsampling=0, comment=MARK)
+                encoded = io.BytesIO()  # into a file Pillow writes as much as the disk takes, and says nothing
+                _sheet(self._rows).save(encoded, "JPEG", quality=90, subsampling=0, comment=MARK)
+                temporary.write_bytes(encoded.getbuffer())
             self._written(path)
         except OSError as error:
             logger.warning("%s could not be written: %s", path, error.strerror or error)
