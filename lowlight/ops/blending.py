@@ -155,4 +155,4 @@ def merge_tensors(
             total[:, row : row + tile] += of_row
             norm[row : row + tile] += strip
     assert total is not None, "a picture has at least one tile"
-    return total.div_(norm)
+    return total.mul_(norm.reciprocal_())
