@@ -107,6 +107,7 @@ def join_team(device: str, batch: int) -> Iterator[Team]:
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield Team(dist.get_rank(), dist.get_world_size(), chosen)
+        dist.barrier()  # a process that goes while another still talks to it may take that one down
     finally:
         dist.destroy_process_group()
 
