@@ -168,7 +168,7 @@ class Restorer:
 
     def brings_detail(self, frame: RawFrame) -> bool:
         """Whether detail is brought back; of mistaken colours, where it would be a grid, only if it was asked for."""
-        return self.detail and (self.options.detail is True or not frame.mistaken)
+        return self.detail and (self.options.detail is True or not frame.wrong_pattern)
 
     def photo(
         self,

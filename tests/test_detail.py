@@ -245,7 +245,7 @@ def test_hypotheses_are_left_as_they_are() -> None:
 @pytest.mark.parametrize("kind", [Restorer, DeviceRestorer])
 def test_mistaken_colours_get_none_unless_it_is_asked_for(kind: type[Restorer]) -> None:
     frame = noisy_frame(160, 200, light=0.02)
-    mistaken, recommending = replace(frame, mistaken=True), Copy(detail=True)
+    mistaken, recommending = replace(frame, wrong_pattern=True), Copy(detail=True)
     usual = kind(recommending, options(detail=None), "cpu")
     without = kind(recommending, options(detail=False), "cpu")
     assert np.array_equal(usual.photo(mistaken, 5.0).pixels, without.photo(frame, 5.0).pixels)

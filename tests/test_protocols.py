@@ -339,9 +339,9 @@ def test_a_pair_whose_oracle_fails_is_not_scored_by_half(
 def test_pinned_levels_hold_for_every_dark_frame(tmp_path: Path) -> None:
     light, ratio = gray_light(64, 96), 4.0
     mosaic = 512 + (16383 - 512) * light / ratio
-    for name, black, white in (("true.dng", 512, 16383), ("wrong.dng", 600, 15000)):
-        levels = {"black": (black,) * 4, "white": white, "wb": (1.0, 1.0, 1.0, 1.0)}
-        write_cfa_dng(tmp_path / name, mosaic.round().astype(np.uint16), pattern=RGGB, exposure_s=0.1, **levels)  # type: ignore[arg-type]
+    for name, black, white in (("true.dng", 512.0, 16383), ("wrong.dng", 600.0, 15000)):
+        pixels, wb = mosaic.round().astype(np.uint16), (1.0, 1.0, 1.0, 1.0)
+        write_cfa_dng(tmp_path / name, pixels, pattern=RGGB, black=(black,) * 4, white=white, wb=wb, exposure_s=0.1)
     write_picture(tmp_path / "truth.png", Picture(encoded(light)))
     lines = [f"{name},truth.png,{ratio}" for name in ("true.dng", "wrong.dng")]
     (tmp_path / "pairs.csv").write_text("\n".join(["dark,bright,ratio", *lines]) + "\n")

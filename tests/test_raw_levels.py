@@ -66,7 +66,7 @@ def test_a_pattern_with_greens_that_differ_is_mistaken(tmp_path: Path) -> None:
         path = tmp_path / f"{name}.dng"
         write_cfa_dng(path, mosaic, pattern=RGGB, black=(512,) * 4, white=16383, wb=(2, 1, 1.5, 1))
         frame = read_raw(path)
-        assert frame.mistaken == mistaken == any("its two greens differ" in note for note in frame.notes)
+        assert frame.wrong_pattern == mistaken == any("its two greens differ" in note for note in frame.notes)
 
 
 def tiled(*values: int) -> npt.NDArray[np.uint16]:

@@ -1,6 +1,7 @@
 """From what was typed after `lowlight eval` to what is scored."""
 
 import glob
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,6 +48,6 @@ def named_weights(
 def frame_counts(text: str) -> tuple[int, ...]:
     """Numbers of frames with commas between, smallest first, each once; `UsageError` for what is none."""
     numbers = [number.strip() for number in text.split(",")]
-    if not all(number.isascii() and number.isdigit() and int(number[:9]) > 0 for number in numbers):
+    if not all(re.fullmatch("[1-9][0-9]{0,5}", number) for number in numbers):
         raise UsageError(f"--frames is {text!r}; expected numbers of frames with commas between, such as 1,2,4.")
-    return tuple(sorted({int(number[:9]) for number in numbers}))
+    return tuple(sorted(set(map(int, numbers))))

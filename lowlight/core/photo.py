@@ -77,7 +77,7 @@ class RawFrame:
     black_source: str = "file"  # "file", "estimated" or "user"
     notes: tuple[str, ...] = ()  # sentences a user should read: missing balance, odd levels, no matrix
     daylight_wb: PerColour | None = None  # gains the camera would use in daylight, None where unknown
-    mistaken: bool = False  # whether the colour pattern of the file is evidently another than the sensor's
+    wrong_pattern: bool = False  # whether the colour pattern of the file is evidently another than the sensor's
 
     @property
     def size(self) -> tuple[int, int]:

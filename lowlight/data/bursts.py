@@ -58,7 +58,7 @@ def sometimes_without_frames(batch: Batch, prob: float, seed: int, step: int) ->
 
     Which it is depends on seed and step alone. Source: F. Duffhauss et al., FusionVAE, ECCV 2022, section 5.4.
     """
-    if not prob or np.random.default_rng((seed, 3, step)).random() >= prob:
+    if not prob or np.random.default_rng((seed, 4, step)).random() >= prob:
         return batch
     return replace(batch, frames=batch.frames[:, :0], ratio=batch.ratio[:, :0])
 

@@ -42,10 +42,9 @@ def unpack(stored: Pixels) -> Pixels:
 
 def decode_frame(path: Path, size: TruthSize, levels: Levels | None = None) -> tuple[Pixels, RawFrame]:
     """Read a dark RAW and pack it in fixed point, to lie on truths of a size; `levels` are black and white in DN."""
-    from lowlight.raw.read import read_raw
+    from lowlight.raw.read import read_at_levels
 
-    black, white = levels or (None, None)
-    frame = read_raw(path, black=black, white=white)
+    frame = read_at_levels(path, levels)
     if size == "half":
         frame = in_blocks(frame)
     return quantise(pack(frame).numpy()), frame

@@ -130,10 +130,9 @@ def load_pair(row: PairRow, levels: Levels | None = None) -> Pair:
 
     A bright RAW is rendered at half size, as the thesis' ground truths are.
     """
-    from lowlight.raw.read import read_raw
+    from lowlight.raw.read import read_at_levels
 
-    black, white = levels or (None, None)
-    frame = read_raw(row.dark, black=black, white=white)
+    frame = read_at_levels(row.dark, levels)
     truth, bright_s = read_truth(row.bright)
     ratio = pair_ratio(row, frame, bright_s)
     return Pair(row.dark.name, row.scene, frame, fit_truth(truth, frame, row.bright), ratio)

@@ -23,6 +23,7 @@ from lowlight.raw.exif import DNG_VERSION, ORIENTATION, PHOTOMETRIC, tiff_tags
 from lowlight.raw.exposure_data import complete_metadata
 from lowlight.raw.levels import (
     LEVEL_PRESETS,
+    Levels,
     Mosaic,
     check_black,
     check_greens,
@@ -34,7 +35,7 @@ from lowlight.raw.refusals import check_file, is_tiff_picture, strange_pattern, 
 from lowlight.raw.rendered_matrix import rendered_matrix
 from lowlight.raw.sniff import TIFF_PICTURE_KINDS
 
-__all__ = ["LEVEL_PRESETS", "bayer_pattern", "exif_orientation", "read_raw"]
+__all__ = ["LEVEL_PRESETS", "bayer_pattern", "exif_orientation", "read_at_levels", "read_raw"]
 
 _BAYER_COLOURS = "RGBG"
 # LibRaw's flip: 1 mirrors columns, 2 mirrors rows, 4 transposes afterwards; some files bring degrees instead.
@@ -121,7 +122,7 @@ def read_raw(path: Path, *, black: float | None = None, white: float | None = No
         black_source=source,
         notes=tuple(notes),
         daylight_wb=daylight,
-        mistaken=bool(greens),
+        wrong_pattern=bool(greens),
     )
 
 
@@ -142,6 +143,12 @@ def bayer_pattern(colours: Corner) -> CfaPattern | None:
 def exif_orientation(flip: int) -> int:
     """Turn LibRaw's flip into the EXIF orientation (1 to 8) of the same turn; 1 for an undefined flip."""
     return _ORIENTATION.get(flip if flip in range(8) else flip % 360, 1)
+
+
+def read_at_levels(path: Path, levels: Levels | None) -> RawFrame:
+    """Read one Bayer RAW with pinned black and white; None: the file's own. See `read_raw`."""
+    black, white = levels or (None, None)
+    return read_raw(path, black=black, white=white)
 
 
 def _check_levels(black: float | None, white: float | None) -> None:

@@ -45,10 +45,14 @@ def plan_outputs(
     inputs = {_place(photo.path) for photo in (*photos, *others)}
     names = [out / forms[0](photo) for photo in photos]
     for form in forms[1:]:
-        counts = Counter(_place(name) for name in names)
+        at = [_place(name) for name in names]
+        counts = Counter(at)
+        shared = [counts[place] > 1 or place in inputs for place in at]
+        if not any(shared):
+            break
         names = [
-            out / form(photo) if counts[_place(name)] > 1 or _place(name) in inputs else name
-            for photo, name in zip(photos, names, strict=True)
+            out / form(photo) if is_shared else name
+            for photo, name, is_shared in zip(photos, names, shared, strict=True)
         ]
     taken = inputs
     unique = []

@@ -18,6 +18,7 @@ def import_ray() -> Any:
     """Give the package; `UsageError` where it is missing."""
     missing = "--ray needs the package ray; install it with pip install 'ray>=2.40'"
     try:
+        # An extra: types are checked with and without it.
         import ray  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
         raise UsageError(missing) from error
@@ -36,9 +37,10 @@ def connect(ray: Any, address: str) -> bool:
         return False
     if address == "auto":
         # Ray's own `auto` would also take the private cluster of another run on this machine, and end with it.
-        address = os.environ.get("RAY_ADDRESS") or "local"
-        if address == "local" and (started := _started_here()) and _answers(started):
-            address = started
+        address = os.environ.get("RAY_ADDRESS", "")
+        if address in ("", "auto"):
+            started = _started_here()
+            address = started if started and _answers(started) else "local"
     if not _answers(address):
         raise UsageError(f"no Ray cluster answers at {address!r}; expected auto, local or HOST:PORT")
     quiet = {"log_to_driver": False, "configure_logging": False}

@@ -6,6 +6,7 @@ that fails becomes a row, as in a local run; what a lost worker had in hand is d
 
 import logging
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -244,12 +245,12 @@ class _Pool:
     def _check(self) -> None:
         """Raise what a worker says about options it cannot work with; one that is lost is replaced later."""
         asked = [worker.problem.remote() for worker in self._workers]
-        waited_s = 0.0
+        began_s, told = time.monotonic(), False
         while asked and not self._stop():
             ready, asked = self._ray.wait(asked, num_returns=1, timeout=WAIT_S)
-            waited_s = 0.0 if ready else waited_s + WAIT_S
-            if waited_s == SLOW_START_S:
+            if not told and time.monotonic() - began_s > SLOW_START_S:
                 logger.warning("waiting for free slots of the cluster")
+                told = True
             for answer in ready:
                 with suppress(*self._lost):
                     if problem := self._ray.get(answer):

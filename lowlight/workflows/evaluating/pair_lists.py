@@ -7,12 +7,11 @@ from typing import Any
 
 from lowlight.core.errors import DataError, UsageError
 from lowlight.core.hashing import file_sha256
-from lowlight.core.photo import RawFrame
 from lowlight.data.pairs import Pair, PairRow, fit_truth, list_sha256, load_pair, pair_hashes, pair_ratio
 from lowlight.data.pictures import READERS
 from lowlight.data.sid import MISALIGNED_SCENES, burst_of, choose_rows, open_pairs, read_exclude_file
 from lowlight.raw.levels import Levels, named_levels
-from lowlight.raw.read import read_raw
+from lowlight.raw.read import read_at_levels
 from lowlight.raw.render import render_full_size
 from lowlight.workflows.evaluating.protocols import Protocol, Size
 from lowlight.workflows.sharding import Shard, shard
@@ -58,7 +57,7 @@ class PairList:
         pair = load_pair_at(self.rows[index], size, self.levels)
         if not self.others:
             return pair
-        return replace(pair, others=tuple(_read(row.dark, self.levels) for row in self.others[index]))
+        return replace(pair, others=tuple(read_at_levels(row.dark, self.levels) for row in self.others[index]))
 
 
 def open_pair_list(path: Path, protocol: Protocol, selection: Selection | None = None) -> PairList:
@@ -129,7 +128,7 @@ def load_pair_at(row: PairRow, size: Size, levels: Levels | None = None) -> Pair
     The dark frame has its own `levels` or these. At full size a picture of half the sensor's size raises `UsageError`.
     """
     if size == "full" and not is_picture(row.bright):
-        frame = _read(row.dark, levels)
+        frame = read_at_levels(row.dark, levels)
         truth, bright_s = render_full_size(row.bright)
         truth = fit_truth(truth, frame, row.bright)
         ratio = pair_ratio(row, frame, bright_s)
@@ -142,11 +141,6 @@ def load_pair_at(row: PairRow, size: Size, levels: Levels | None = None) -> Pair
             "of full size"
         )
     return pair
-
-
-def _read(dark: Path, levels: Levels | None) -> RawFrame:
-    black, white = levels or (None, None)
-    return read_raw(dark, black=black, white=white)
 
 
 def is_picture(path: Path) -> bool:
