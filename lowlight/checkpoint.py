@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lowlight import __version__
 from lowlight.core.atomic import replacing
 from lowlight.core.config import parse_json, to_dict
-from lowlight.core.errors import ConfigError, OutputError, UsageError, WeightsError
+from lowlight.core.errors import ConfigError, MissingWeightsError, OutputError, UsageError, WeightsError
 from lowlight.models import build_model, current_name, model_config
 
 FORMAT = 1
@@ -69,9 +69,9 @@ def save_weights(
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """Read the header of a weights file; `WeightsError` where it is none of this format."""
+    """Read the header of a weights file; `WeightsError` where it is none of this format or, of its kind, missing."""
     if not path.is_file():
-        raise WeightsError(
+        raise MissingWeightsError(
             f"there is no weights file {path}; `lowlight models` lists the models, `lowlight train` makes weights"
         )
     try:
@@ -145,7 +145,7 @@ def weights_file(path: Path) -> Path:
     for name in RUN_FILES:
         if (path / name).is_file():
             return path / name
-    raise WeightsError(f"there is no weights file in {path}; expected {' or '.join(RUN_FILES[:2])}")
+    raise MissingWeightsError(f"there is no weights file in {path}; expected {' or '.join(RUN_FILES[:2])}")
 
 
 def matching_files(named: Path) -> list[Path]:
@@ -177,7 +177,7 @@ def find_weights(named: str | Path | None) -> Path:
     shipped = sorted({p.stem for folder in folders for p in folder.glob("*.safetensors")})
     raise UsageError(
         f"no weights are shipped for {str(named or DEFAULT_WEIGHTS)!r}, and no file is called so; shipped are "
-        f"{', '.join(shipped) or 'none'}, or name a file with --weights"
+        f"{', '.join(shipped) or 'none'}, or name a weights file"
     )
 
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from lowlight.checkpoint import save_weights
 from lowlight.cli.models import models
+from lowlight.core.errors import LowlightError
 from lowlight.models import MODELS, build_model, model_config
 
 APP = typer.Typer()
@@ -54,6 +55,18 @@ def test_a_weights_file_says_what_it_is(weights: Path) -> None:
     shown = output(str(weights))
     for text in ("tiny.safetensors", "config.base_channels", "trained.steps", "[red]"):
         assert text in shown
+
+
+def test_a_shipped_name_stands_for_its_file() -> None:
+    assert json.loads(output("sid-net-slim", "--json"))["model"] == "sid-net-slim"
+
+
+@pytest.mark.parametrize("named", ["none.safetensors", "nonesuch", "run"])
+def test_weights_that_are_not_there_are_wrong_use(named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    failed = CliRunner().invoke(APP, [named]).exception
+    assert isinstance(failed, LowlightError) and failed.exit_code == 2 and named in str(failed)
 
 
 def test_environment_can_ask_for_json(monkeypatch: pytest.MonkeyPatch) -> None:

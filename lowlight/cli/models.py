@@ -11,7 +11,10 @@ from lowlight.cli.tables import add_names, add_numbers, plain, show
 
 def models(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="A weights file, or a run's folder; its header is printed.")
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]", help="Weights: a file, a run's folder or a shipped name; the header is printed."
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", envvar="LOWLIGHT_JSON", help="Print JSON instead of a table.")
@@ -19,9 +22,9 @@ def models(
 ) -> None:
     """List the models with their parameters and multiply-accumulates, or print a weights FILE's header."""
     if file is not None:
-        from lowlight.checkpoint import read_header, weights_file
+        from lowlight.checkpoint import find_weights, read_header
 
-        header = read_header(weights_file(file))
+        header = read_header(find_weights(file))
         _print_json(header) if as_json else _print_header(file, header)
         return
     from lowlight.workflows.models import list_models

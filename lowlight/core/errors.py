@@ -25,6 +25,12 @@ class WeightsError(LowlightError):
     """A weights file that is missing, malformed or does not fit its model."""
 
 
+class MissingWeightsError(WeightsError):
+    """Weights that are not where they were said to be: it is the command that is wrong, not a file."""
+
+    exit_code = 2
+
+
 class ConfigError(UsageError):
     """A configuration with an unknown key or an impossible value."""
 
