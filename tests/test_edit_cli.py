@@ -166,6 +166,96 @@ def test_strategies_fit_themselves_to_small_tiles(dark_dng: Path, weights: Path,
         told("wide", "--stride", 100)
 
 
+def mask_file(path: Path, like: Path, rows: slice, cols: slice, colour: tuple[int, int, int] = (255, 0, 0)) -> Path:
+    """A mask as a user paints it: as large as a coarse picture, black, with a rectangle of a colour."""
+    height, width = read_picture(like).shape[:2]
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[rows, cols] = colour
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_each_region_shows_its_own_sample(dark_dng: Path, weights: Path, tmp_path: Path) -> None:
+    """Upright picture 176 x 120, coarse 45 x 30: masks in its upper and lower third, of a photo that lies turned."""
+    exported, out = tmp_path / "coarse.png", tmp_path / "out.png"
+    run(dark_dng, "--export", exported, "--level", 2, "--weights", weights)
+    before = enhanced(
+        dark_dng, weights, tmp_path / "plain.png", json.loads((tmp_path / "coarse.json").read_text())["ratio"]
+    )
+    warm = tmp_path / "warm.png"
+    write_picture(warm, Picture((read_picture(exported) * 0.9).astype(np.uint16)))  # all of it
+    shutil.copy(exported.with_suffix(".json"), warm.with_suffix(".json"))
+    run(dark_dng, "--import", warm, "-o", out, "--weights", weights, "--samples", 2, "--seed", 7)
+    samples = [read_picture(tmp_path / name) for name in ("out.png", "out.sample-01.png", "out.sample-02.png")]
+    top = mask_file(tmp_path / "top.png", exported, slice(0, 12), slice(None))
+    low = mask_file(tmp_path / "low: er.png", exported, slice(33, 45), slice(None), (255, 255, 255))
+    chosen = tmp_path / "chosen.png"
+    words = ("--import", warm, "-o", chosen, "--weights", weights, "--seed", 7)
+    said = run(dark_dng, *words, "--region", f"{top}:2", "--region", f"{low}:1")
+    assert "46.7% of what was painted lies in none of the masks" in said  # 21 of 45 rows
+    picture, reach = read_picture(chosen), 2 * 4  # twice 2^(k-1) full pixels
+    assert np.array_equal(picture[:44], samples[2][:44]) and not np.array_equal(picture[:44], samples[0][:44])
+    assert np.array_equal(picture[-44:], samples[1][-44:])
+    between = slice(4 * 12 + reach + 1, 4 * 33 - reach - 1)
+    assert np.array_equal(picture[between], before[between]) and not np.array_equal(
+        before[between], samples[0][between]
+    )
+    # Where masks overlap the last one lies on top; number 0 is the edit without a draw.
+    everywhere = mask_file(tmp_path / "all.png", exported, slice(None), slice(None))
+    said = run(dark_dng, *words, "--overwrite", "--region", f"{everywhere}:0", "--region", f"{top}:1")
+    picture = read_picture(chosen)
+    assert "none of the masks" not in said
+    assert np.array_equal(picture[:44], samples[1][:44])
+    assert np.array_equal(picture[4 * 12 + reach + 1 :], samples[0][4 * 12 + reach + 1 :])
+    run(dark_dng, *words, "--overwrite", "--region", f"{top}:1", "--region", f"{everywhere}:0")
+    assert np.array_equal(read_picture(chosen), samples[0])
+
+
+def test_detail_may_be_drawn_anew_where_nothing_was_painted(dark_dng: Path, weights: Path, tmp_path: Path) -> None:
+    exported, out = tmp_path / "coarse.png", tmp_path / "out.png"
+    run(dark_dng, "--export", exported, "--level", 2, "--weights", weights, "--ratio", 40)
+    left = mask_file(tmp_path / "left.png", exported, slice(None), slice(0, 10))
+    said = run(dark_dng, "--import", exported, "-o", out, "--weights", weights, "--region", f"{left}:3")
+    assert "Nothing was painted: only detail is new" in said
+    before, after = enhanced(dark_dng, weights, tmp_path / "plain.png", 40.0), read_picture(out)
+    assert np.array_equal(after[:, 40 + 9 :], before[:, 40 + 9 :]) and not np.array_equal(after[:, :40], before[:, :40])
+
+
+def test_regions_that_cannot_be_are_refused(dark_dng: Path, weights: Path, tmp_path: Path) -> None:
+    exported, out = tmp_path / "coarse.png", tmp_path / "out.png"
+    run(dark_dng, "--export", exported, "--level", 2, "--weights", weights)
+    mask = mask_file(tmp_path / "m.png", exported, slice(0, 4), slice(0, 4))
+    words = (dark_dng, "--import", exported, "-o", out, "--weights", weights)
+    for text in ("m.png", f"{mask}:", f"{mask}:-1", f"{mask}:two", ":1", f"{mask}:1.5"):
+        with pytest.raises(UsageError, match="expected MASK:SAMPLE"):
+            run(*words, "--region", text)
+    with pytest.raises(UsageError, match=r"m\.png asks for sample 100, and there are 1 to 99"):
+        run(*words, "--region", f"{mask}:100")
+    with pytest.raises(UsageError, match=r"m\.png asks for sample 3, and --samples 2 draws 1 to 2"):
+        run(*words, "--region", f"{mask}:3", "--samples", 2)
+    with pytest.raises(UsageError, match="there is no mask"):
+        run(*words, "--region", f"{tmp_path / 'none.png'}:1")
+    dark = mask_file(tmp_path / "dark.png", exported, slice(0, 4), slice(0, 4), (127, 100, 0))
+    with pytest.raises(UsageError, match=r"dark\.png is dark everywhere"):
+        run(*words, "--region", f"{dark}:1")
+    small = tmp_path / "small.png"
+    Image.new("L", (30, 44), 255).save(small)
+    with pytest.raises(UsageError, match=r"small\.png has 30 x 44 pixels and the painted picture 30 x 45"):
+        run(*words, "--region", f"{mask}:1", "--region", f"{small}:2")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(BrokenFileError, match=r"broken\.png does not decode"):
+        run(*words, "--region", f"{tmp_path / 'broken.png'}:1")
+    with pytest.raises(OutputError, match=r"m\.png would be overwritten"):
+        run(dark_dng, "--import", exported, "-o", mask, "--weights", weights, "--overwrite", "--region", f"{mask}:1")
+    with pytest.raises(UsageError, match="--region belong to --import"):
+        run(dark_dng, "--export", tmp_path / "other.png", "--weights", weights, "--region", f"{mask}:1")
+    fine = tmp_path / "fine.png"
+    run(dark_dng, "--export", fine, "--level", 1, "--weights", weights)
+    with pytest.raises(UsageError, match=r"leave out --region, or export a level above 1"):
+        run(dark_dng, "--import", fine, "-o", out, "--weights", weights, "--region", f"{mask}:1")
+    assert not out.exists()
+
+
 def test_what_does_not_belong_together_is_refused(
     dark_dng: Path, weights: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
@@ -203,7 +293,7 @@ def test_commands_that_cannot_work_are_refused(
         run(dark_dng)
     with pytest.raises(UsageError, match="-o FILE"):
         run(dark_dng, "--import", exported)
-    with pytest.raises(UsageError, match="belong to --import"):
+    with pytest.raises(UsageError, match="-o, --samples and --region belong to --import"):
         run(dark_dng, "--export", exported, "-o", out)
     with pytest.raises(UsageError, match="--ratio"):
         run(dark_dng, "--export", exported, "--ratio", "same")

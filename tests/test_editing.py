@@ -78,6 +78,25 @@ def test_an_edit_touches_nothing_else(level: int) -> None:
         assert not torch.equal(*changed.samples)
 
 
+def test_regions_show_their_samples_and_nothing_else_changes() -> None:
+    model = faces_model(levels=3, side_px=64).eval()
+    left, low = (torch.zeros(1, 1, 32, 32, dtype=torch.bool) for _ in range(2))
+    left[..., :8], low[..., 24:, :] = True, True
+    with torch.no_grad():
+        original = reconstruct(model, numbers(1, 3, 64, 64))
+        painted = original.levels[1] + 0.2
+        edited = edit(model, original, painted, 2, 3, generator(1), regions=[(left, 2), (low, 0)])
+        plain = edit(model, original, painted, 2, 3, generator(1))
+    assert plain.composed is None and edited.composed is not None
+    for ours, theirs in zip(edited.samples, plain.samples, strict=True):
+        assert torch.equal(ours, theirs)
+    first, third = plain.samples[0], plain.samples[2]
+    shown = edited.composed
+    assert torch.allclose(shown[..., :40, :14], third[..., :40, :14]) and not torch.allclose(first, third)
+    assert torch.allclose(shown[..., 50:, :], first[..., 50:, :])  # the last one lies on top
+    assert torch.equal(shown[..., : 48 - 4, 16 + 4 :], original.image[..., : 48 - 4, 16 + 4 :])
+
+
 def test_a_painted_picture_is_what_its_level_shows() -> None:
     model = faces_model().eval()
     painted = numbers(1, 3, 16, 16)
@@ -101,6 +120,11 @@ def test_impossible_edits_are_refused() -> None:
         edit(model, original, original.image, 4)
     with pytest.raises(UsageError, match="seed"):
         edit(model, original, original.image, 1, samples=2)
+    mask = torch.ones(1, 1, 32, 32, dtype=torch.bool)
+    with pytest.raises(UsageError, match="asks for sample 1; expected 0 to 0"):
+        edit(model, original, original.image, 1, regions=[(mask, 1)])
+    with pytest.raises(UsageError, match="that of the painted picture"):
+        edit(model, original, original.image, 1, regions=[(mask[..., :16], 0)])
 
 
 class Faithful:

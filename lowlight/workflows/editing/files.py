@@ -4,6 +4,7 @@ The exported picture is what a viewer shows: sRGB primaries, upright. Painted va
 differences to what was exported, so that what was not painted stays exactly as the network gave it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from lowlight.restorer import Pixels
 from lowlight.workflows.editing.masks import blend_mask, changed_region
 from lowlight.workflows.editing.photos import Sidecar, level_size
 from lowlight.workflows.editing.pyramid import WHITE, EditOptions, Floats, Pyramid
+from lowlight.workflows.editing.regions import Region, check_samples, read_mask
 from lowlight.workflows.enhancing.inputs import printable
 from lowlight.workflows.enhancing.outputs import check_writable, make_folder, refuse_cameras_picture
 from lowlight.workflows.enhancing.photo_steps import meter, refuse_black
@@ -44,10 +46,14 @@ class Exported(NamedTuple):
 
 
 class Imported(NamedTuple):
-    """What an import wrote: the pictures, and the share of the coarse picture that was painted."""
+    """What an import wrote: the pictures, and the share of the coarse picture that was painted.
+
+    `left_share` is how much of what was painted lies in none of the regions, and so is not seen.
+    """
 
     pictures: tuple[Path, ...]
     painted_share: float
+    left_share: float = 0.0
 
 
 def sidecar_path(picture: Path) -> Path:
@@ -90,28 +96,39 @@ def export_coarse(photo: Path, picture: Path, level: int, ratio: float | None, o
 
 
 def import_coarse(
-    photo: Path, picture: Path, out: Path, options: EditOptions, *, samples: int = 0, seed: int = 0
+    photo: Path,
+    picture: Path,
+    out: Path,
+    options: EditOptions,
+    *,
+    samples: int = 0,
+    seed: int = 0,
+    regions: Sequence[Region] = (),
 ) -> Imported:
     """Render a photo from its painted coarse picture and write it to `out`; `samples` more vary in the finer levels.
 
     Painted is what differs from the exported picture by more than 2/255; further away than the blend reaches the
-    picture is that of `lowlight enhance` with these weights and the exported ratio, value for value. Raises
-    `UsageError` where the picture was exported from another photo, with other weights, or in another size.
+    picture is that of `lowlight enhance` with these weights and the exported ratio, value for value. With `regions`
+    their masks take the place of what was painted: each shows its sample, the last one on top, all else is as before.
+    Raises `UsageError` where the picture was exported from another photo, with other weights, or in another size.
     """
     if not 0 <= samples <= MOST_SAMPLES:
         raise UsageError(f"{samples} samples cannot be drawn; expected 0 to {MOST_SAMPLES}")
+    check_samples(regions, samples)
     writer_for(out)
     if out.suffix.lower() == ".dng":
         raise UsageError("an edited picture has no linear form; name a PNG, TIFF, JPEG or JPEG XL")
     outputs = (out, *sample_paths(out, samples))
     _check_places(outputs, photo, options.overwrite)
-    if any(path.exists() and picture.exists() and path.samefile(picture) for path in outputs):
-        raise OutputError(f"{picture} would be overwritten by its own result; name another place")
+    for read in (picture, *(region.mask for region in regions)):
+        if any(path.exists() and read.exists() and path.samefile(read) for path in outputs):
+            raise OutputError(f"{read} would be overwritten by its own result; name another place")
     belongs = Sidecar.read(sidecar_path(picture))
-    if samples and belongs.level == 1:
+    if belongs.level == 1 and (samples or any(region.sample for region in regions)):
+        option = "--samples" if samples else "--region"
         raise UsageError(
             f"{picture.name} is of level 1, and samples vary in finer levels than that of the picture; leave out "
-            "--samples, or export a level above 1"
+            f"{option}, or export a level above 1"
         )
     painted = read_picture(picture)
     if painted.shape[:2] != (belongs.height, belongs.width):
@@ -119,6 +136,7 @@ def import_coarse(
             f"{picture.name} has {painted.shape[1]} x {painted.shape[0]} pixels and was exported with {belongs.width} "
             f"x {belongs.height}; paint it without changing its size"
         )
+    masks = [read_mask(region.mask, (belongs.height, belongs.width)) for region in regions]
     if file_sha256(_existing(photo)) != belongs.photo_sha256:
         raise UsageError(
             f"{picture.name} was exported from {belongs.photo}, and {photo.name} is not that file; name the photo it "
@@ -135,13 +153,23 @@ def import_coarse(
     # JSON can say what no picture can hold.
     frame, weights = edit.frame, printable(belongs.weights)
     said = (f"lowlight {__version__}", f"weights {weights}", f"ratio {belongs.ratio:.6g}")
+
+    def draw(number: int) -> Noise | None:
+        return pyramid.noise(frame, sample_seed(seed, number), belongs.level) if number else None
+
     make_folder(out.parent)
     for number, path in enumerate(outputs):
-        drawn = () if not number else (f"sample {number}, seed {seed}",)
-        pixels = edit.rendered(pyramid.noise(frame, sample_seed(seed, number), belongs.level) if number else None)
+        drawn = [f"sample {number}, seed {seed}"] if number else []
+        if regions and not number:
+            drawn = [f"sample {region.sample} in {printable(region.mask.name)}, seed {seed}" for region in regions]
+            pixels = edit.result
+            for region, mask in zip(regions, masks, strict=True):
+                pixels = edit.laid_over(pixels, edit.layer(edit.turned_back(mask)), draw(region.sample))
+        else:
+            pixels = edit.laid_over(edit.result, edit.layer(edit.region), draw(number))
         recorded = (*said, f"edited at level {belongs.level}", *drawn)
         write_picture(path, Picture(turn_upright(pixels, frame.orientation), frame.metadata, recorded))
-    return Imported(outputs, edit.painted_share)
+    return Imported(outputs, edit.painted_share, edit.left_out(masks))
 
 
 class _Edit:
@@ -153,7 +181,7 @@ class _Edit:
         height, width = packed_size(frame.size, frame.pattern)
         if upright_size(level_size(height, width, self.level, upscale), frame.orientation) != painted.shape[:2]:
             raise UsageError(f"the sidecar of the painted picture does not fit {frame.path}; export it again")
-        painted = turn_upright(painted, _TURNED_BACK.get(frame.orientation, frame.orientation))
+        painted = turn_upright(painted, self._back)
         exported = pyramid.picture(frame, self.ratio, self.level)
         shown = pyramid.developed(frame, exported)
         if painted.shape != shown.shape:
@@ -161,7 +189,7 @@ class _Edit:
                 f"the painted picture has {painted.shape[2]} colour channels and the exported one {shown.shape[2]}; "
                 "save it with as many"
             )
-        region = changed_region(_planes(painted), _planes(shown))
+        self.region = region = changed_region(_planes(painted), _planes(shown))
         self.painted_share = float(region.float().mean())
         change = pyramid.undeveloped(frame, painted).astype(np.int32) - pyramid.undeveloped(frame, shown)
         change[~region[0, 0].numpy()] = 0
@@ -170,22 +198,42 @@ class _Edit:
         # From the packed frame, which may begin a row or column outside the mosaic, to the visible one.
         above, left = origin_padding(frame.pattern)
         self.window = (slice(above, above + self.result.shape[0]), slice(left, left + self.result.shape[1]))
-        factor = (1 << (self.level - 1)) * upscale if self.level > 1 else 1
-        mask = blend_mask(region, factor, (upscale * height, upscale * width))[0, 0].numpy()
-        self.mask: Floats = mask[self.window]
-        self.reached = mask > 0
+        self.factor = (1 << (self.level - 1)) * upscale if self.level > 1 else 1
+        self.padded_size = upscale * height, upscale * width
 
-    def rendered(self, noise: Noise | None) -> Pixels:
-        """The photo's picture with what was painted in it; the very values of the result where the mask is 0."""
-        rows, cols = np.flatnonzero(self.mask.any(1)), np.flatnonzero(self.mask.any(0))
-        pixels = self.result.copy()
+    @property
+    def _back(self) -> int:
+        """The orientation that turns upright pictures to how the mosaic lies."""
+        return _TURNED_BACK.get(self.frame.orientation, self.frame.orientation)
+
+    def turned_back(self, mask: Tensor) -> Tensor:
+        """An upright mask `[1, 1, h, w]` as the mosaic lies."""
+        return torch.from_numpy(turn_upright(mask[0, 0].numpy()[..., None], self._back)[..., 0].copy())[None, None]
+
+    def left_out(self, masks: Sequence[Tensor]) -> float:
+        """How much of what was painted lies in none of some upright masks; 0 where there are no masks."""
+        if not masks or not self.region.any():
+            return 0.0
+        outside = ~torch.stack([self.turned_back(mask) for mask in masks]).any(0)
+        return float((self.region & outside).sum() / self.region.sum())
+
+    def layer(self, region: Tensor) -> Floats:
+        """How much of what is rendered is seen in each pixel of the padded frame, from a coarse region."""
+        mask: Floats = blend_mask(region, self.factor, self.padded_size)[0, 0].numpy()
+        return mask
+
+    def laid_over(self, below: Pixels, layer: Floats, noise: Noise | None) -> Pixels:
+        """A picture of the photo with what was painted rendered into it; the very values below where the layer is 0."""
+        mask = layer[self.window]
+        rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        pixels = below.copy()
         if not len(rows):
             return pixels
         painted = (self.painted, self.level)
-        whole = self.pyramid.picture(self.frame, self.ratio, 1, painted, noise or (), self.reached)[self.window]
+        whole = self.pyramid.picture(self.frame, self.ratio, 1, painted, noise or (), layer > 0)[self.window]
         box = (slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1))
         anew, before = self.pyramid.developed(self.frame, whole[box]), pixels[box].astype(np.float32)
-        weight = self.mask[box][..., None]
+        weight = mask[box][..., None]
         mixed = (before + weight * (anew - before) + 0.5).astype(np.uint16)
         pixels[box] = np.where(weight > 0, mixed, pixels[box])
         return pixels

@@ -3,6 +3,7 @@
 Source: G. Dorta et al., Laplacian Pyramid of Conditional Variational Autoencoders, CVMP 2017 (the slides' edits).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,11 +32,15 @@ class PaintableModel(Protocol):
 
 @dataclass(frozen=True)
 class Edit:
-    """An edited picture: `samples` are blended, `[B, C, n, n]` each; `mask [B, 1, n, n]` is where they count."""
+    """An edited picture: `samples` are blended, `[B, C, n, n]` each; `mask [B, 1, n, n]` is where they count.
+
+    `composed [B, C, n, n]` shows in each of the regions that were asked for its own sample; None without regions.
+    """
 
     reconstruction: Tensor
     samples: tuple[Tensor, ...]
     mask: Tensor
+    composed: Tensor | None = None
 
 
 def reconstruct(model: PaintableModel, picture: Tensor) -> Restoration:
@@ -51,12 +56,14 @@ def edit(
     samples: int = 1,
     generator: torch.Generator | None = None,
     region: Tensor | None = None,
+    regions: Sequence[tuple[Tensor, int]] = (),
 ) -> Edit:
     """Render pictures anew from a painted coarse picture and blend them into their reconstruction.
 
     `original` is what `reconstruct` gave and `painted [B, 3, h, w]` its picture of `level`, changed. `region
     [B, 1, h, w]`, bool, is where it was painted; None: where it differs. Without a generator the finer latents are
-    their priors' means, and there is one sample.
+    their priors' means, and there is one sample. `regions` are masks like `region`, each with the number (from 0) of
+    the sample that it shows in `composed`; the last lies on top, and outside of all is the reconstruction.
     """
     if not 1 <= level <= len(original.levels):
         raise UsageError(f"level is {level}; this model has levels 1 (finest) to {len(original.levels)}")
@@ -65,13 +72,27 @@ def edit(
         region = changed_region(painted, exported)
     if samples < 1 or (samples > 1 and generator is None):
         raise UsageError(f"{samples} samples cannot be drawn; take at least 1, and give a seed for more than 1")
+    for chosen, number in regions:
+        if not 0 <= number < samples:
+            raise UsageError(f"a region asks for sample {number}; expected 0 to {samples - 1}, those that are drawn")
+        if chosen.shape != (len(painted), 1, *painted.shape[-2:]):
+            raise UsageError(
+                f"the mask of a region is {tuple(chosen.shape)}; expected {(len(painted), 1, *painted.shape[-2:])}, "
+                "that of the painted picture"
+            )
     image = original.image
-    mask = blend_mask(region, 1 << (level - 1), (image.shape[-2], image.shape[-1]))
-    drawn = []
+
+    def full_size(coarse: Tensor) -> Tensor:
+        return blend_mask(coarse, 1 << (level - 1), (image.shape[-2], image.shape[-1]))
+
+    rendered = []
     for _ in range(samples):
         noise = draw_noise(original.latents, generator) if generator else None
-        drawn.append(blend(image, model.paint(painted, level, noise).image, mask))
-    return Edit(image, tuple(drawn), mask)
+        rendered.append(model.paint(painted, level, noise).image)
+    mask, composed = full_size(region), image
+    for chosen, number in regions:
+        composed = blend(composed, rendered[number], full_size(chosen))
+    return Edit(image, tuple(blend(image, one, mask) for one in rendered), mask, composed if regions else None)
 
 
 def draw_noise(latents: tuple[Latent, ...], generator: torch.Generator) -> Noise:
