@@ -96,6 +96,14 @@ def test_contact_sheets_are_refused(tmp_path: Path, tiny_weights: Path) -> None:
         enhance_on_ray([], options(tmp_path, tiny_weights, contact_sheet=True))
 
 
+def test_a_worker_that_is_to_stop_begins_no_photo(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    shared = options(tmp_path / "worker", tiny_weights)
+    worker, jobs = PhotoWorker(shared, os.getcwd(), None), plan_jobs(photos(folder)[:2], shared)
+    worker.stop()
+    assert worker.stops(jobs) == [] and worker.enhance(jobs, 40.0, False) == []
+    assert not shared.out.exists()
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     ray = pytest.importorskip("ray", reason="needs the extra lowlight[ray]")
@@ -261,8 +269,9 @@ def test_a_signal_stops_a_run_and_not_the_program(
     wait_for_pictures(tmp_path / "out", 2)
     run.send_signal(number)
     said, told = run.communicate(timeout=120)
-    assert run.returncode == 130 and "interrupted; finished photos are kept" in told
-    assert isinstance(json.loads(said), list)
+    rows, written = json.loads(said), sorted(map(str, (tmp_path / "out").glob("*.png")))
+    assert run.returncode == 130 and f"interrupted; {len(rows)} finished photos are kept" in told
+    assert sorted(row["output"] for row in rows if row["status"] == "done") == written and len(rows) < 300
 
 
 @pytest.mark.slow
@@ -274,4 +283,7 @@ def test_a_stop_leaves_whole_files_only(cluster: None, folder: Path, tiny_weight
     )
     assert 2 <= len(found) < 7
     assert time.monotonic() - began < 60
+    assert {str(row["output"]) for row in found if row["status"] == "done"} == set(
+        map(str, (tmp_path / "out").glob("*.png"))
+    )
     assert {path.suffix for path in (tmp_path / "out").iterdir()} <= {".png", ".part"}

@@ -128,7 +128,7 @@ def enhance(
         )
         scenes = find_scenes(find_photos(names, recursive=recursive), fuse=fuse, group=group, levels=(black, white))
         total = options.shard.size(len(scenes)) if options.shard else len(scenes)
-        with Report(total, as_json=as_json, told_at_once=ray is None) as report:
+        with Report(total, as_json=as_json) as report:
             _run(scenes, options, report, lambda: bool(stop), ray, profile)
         report.summary()
         if report.left and stop:

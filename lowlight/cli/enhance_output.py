@@ -18,13 +18,10 @@ STATUSES = ("done", "planned", "skipped", "failed")
 
 
 class Report:
-    """Shows a run while it goes on; with `as_json` stdout gets one JSON list at the end, of what was finished.
+    """Shows a run while it goes on; with `as_json` stdout gets one JSON list at the end, of what was finished."""
 
-    Not `told_at_once`, rows come some photos at a time, and there may be pictures without a row when a run is stopped.
-    """
-
-    def __init__(self, total: int, *, as_json: bool, told_at_once: bool = True) -> None:
-        self.total, self.as_json, self.told_at_once = total, as_json, told_at_once
+    def __init__(self, total: int, *, as_json: bool) -> None:
+        self.total, self.as_json = total, as_json
         self.rows: list[dict[str, Any]] = []
         self.unsaid: str | None = None  # why stdout could not be written to
         self._began = time.monotonic()
@@ -100,8 +97,7 @@ class Report:
         """Say how it went, and what an interrupted run leaves to do."""
         if self.left:
             kept = self.count("done") + self.count("skipped")
-            told = f"{kept} finished photos" if self.told_at_once else "finished photos"
-            self._note(f"lowlight: interrupted; {told} are kept, the same command does the rest")
+            self._note(f"lowlight: interrupted; {kept} finished photos are kept, the same command does the rest")
         elif self.total > 1 and not self.as_json:
             counts = [(self.count(status), status) for status in STATUSES]
             self._note(", ".join(f"{count} {status}" for count, status in counts if count))

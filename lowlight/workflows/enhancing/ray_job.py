@@ -6,6 +6,7 @@ that fails becomes a row, as in a local run; what a lost worker had in hand is d
 
 import logging
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -29,6 +30,8 @@ MOST_LOSSES = 3  # workers that one photo may take with it before it counts as f
 PHOTOS_PER_TASK = 16  # at most, where there are many: within a task, reading and writing overlap with the network
 TASKS_PER_WORKER = 4  # at least, where there are that many photos: so that all workers end at about the same time
 WAIT_S = 0.5  # between looks at whether the run is to stop
+GIVE_UP_S = 60.0  # for workers to write what is past the network when the run is to stop
+NOTICE = "notice"  # the group of calls that a worker hears while it is at work
 SLOW_START_S = 30.0  # after which a worker that has not begun is spoken of
 
 
@@ -48,6 +51,7 @@ class PhotoWorker:
             torch.set_num_threads(threads)
         self._enhancer: Enhancer | None = None
         self._problem: str | None = None
+        self._stopped = threading.Event()
         try:
             os.chdir(folder)  # names are those of the process that asked
             self._enhancer = Enhancer(options)
@@ -63,12 +67,16 @@ class PhotoWorker:
     def stops(self, jobs: list[Job]) -> list[float | None]:
         """The automatic ratio of each photo in stops; None for one that cannot be read."""
         assert self._enhancer is not None
-        return [self._enhancer.stops(job) for job in jobs]
+        return [self._enhancer.stops(job) for job in jobs if not self._stopped.is_set()]
 
     def enhance(self, jobs: list[Job], same_ratio: float | None, overwrite: bool) -> list[Row]:
-        """Enhance some photos and give their rows."""
+        """Enhance some photos and give their rows; once it is to stop, those of the first ones, which are finished."""
         assert self._enhancer is not None
-        return enhance_jobs(self._enhancer, jobs, same_ratio, overwrite=overwrite)
+        return enhance_jobs(self._enhancer, jobs, same_ratio, overwrite=overwrite, stop=self._stopped.is_set)
+
+    def stop(self) -> None:
+        """End the call that is at work, as a run without Ray ends: what is past the network is written, the rest not."""
+        self._stopped.set()
 
 
 @dataclass(frozen=True)
@@ -159,7 +167,9 @@ def _work(
             f"the worker was lost {MOST_LOSSES} times over {jobs[places[0]].photo.path.name}, perhaps for want of "
             "memory; try the photo alone, without --ray"
         )
-        for place, row in zip(places, found or [failed_row(jobs[place], lost) for place in places], strict=True):
+        if found is None:
+            found = [failed_row(jobs[place], lost) for place in places]
+        for place, row in zip(places, found, strict=False):  # a worker that was stopped has done the first ones
             rows[place] = row
             on_row(row)
     return [rows[place] for place in sorted(rows)]
@@ -197,7 +207,7 @@ class _Pool:
             )
         self.size = max(1, min(workers or slots, slots, photos))
         wants: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": cpus_per_worker}
-        self._actor = ray.remote(PhotoWorker).options(max_restarts=0, **wants)
+        self._actor = ray.remote(max_restarts=0, concurrency_groups={NOTICE: 1}, **wants)(PhotoWorker)
         self._arguments = (options, os.getcwd(), None if gpus else cpus_per_worker)
         named = ("RayActorError", "OutOfMemoryError", "NodeDiedError", "LocalRayletDiedError", "WorkerCrashedError")
         self._lost = tuple(getattr(ray.exceptions, name) for name in named if hasattr(ray.exceptions, name))
@@ -207,7 +217,10 @@ class _Pool:
     def run(
         self, method: str, tasks: deque[_Task], arguments: Callable[[_Task], tuple[Any, ...]]
     ) -> Iterable[tuple[tuple[int, ...], list[Any] | None]]:
-        """Do tasks and yield the places of each with its answer as it comes; None where it was given up."""
+        """Do tasks and yield the places of each with its answer as it comes; None where it was given up.
+
+        When the run is to stop, the answers of the tasks in hand are about their first places only.
+        """
         idle = list(self._workers)
         busy: dict[Any, tuple[Any, _Task]] = {}
         while (tasks or busy) and not self._stop():
@@ -228,11 +241,23 @@ class _Pool:
                         continue
                     found = None
                 yield task.places, found
+        yield from self._last(busy)
 
     def close(self) -> None:
         """Let the workers go; what they were writing has not appeared under its name."""
         for worker in self._workers:
             self._ray.kill(worker)
+
+    def _last(self, busy: dict[Any, tuple[Any, _Task]]) -> Iterable[tuple[tuple[int, ...], list[Any]]]:
+        """Tell workers to stop and yield what they have finished, so that no picture goes without its row."""
+        if not busy:
+            return
+        for worker, _ in busy.values():
+            worker.stop.options(concurrency_group=NOTICE).remote()
+        answers, _ = self._ray.wait(list(busy), num_returns=len(busy), timeout=GIVE_UP_S)
+        for answer in answers:
+            with suppress(*self._lost):
+                yield busy[answer][1].places, self._ray.get(answer)
 
     def _new(self) -> Any:
         return self._actor.remote(*self._arguments)
