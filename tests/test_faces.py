@@ -7,6 +7,7 @@ import pytest
 import torch
 from lapcvae_material import faces_model
 from PIL import Image
+from torch.nn.functional import avg_pool2d
 
 from lowlight.core.errors import ConfigError, DataError
 from lowlight.core.restoration import ModelTraits
@@ -19,6 +20,7 @@ from lowlight.data.faces import (
     open_faces,
     read_faces,
 )
+from lowlight.workflows.editing.pictures import reconstruct
 from lowlight.workflows.evaluating.face_scores import MOST_FACES, ScoredFaces
 from lowlight.workflows.evaluating.scorers import find_scorer
 
@@ -109,6 +111,12 @@ def test_faces_are_scored_and_shown_by_the_table(tmp_path: Path) -> None:
     assert scores["faces"] == 12 and scorer.decisive(scores) == "rmse_mean" and not scorer.highest
     assert scores["edited"] > 0 and scores["change_outside"] == 0
     assert scores == scorer.score(model, opened, CPU, 0)
+    pictures = torch.stack([face.picture for face in opened.of_side(32)])
+    with torch.no_grad():
+        coarse = reconstruct(model, pictures).levels[1].clamp(0, 1)
+    error = 255 * (coarse - avg_pool2d(pictures, 2)).square().flatten(1).mean(1).sqrt()
+    assert scores["rmse_level_2"] == pytest.approx(float(error.mean()), rel=1e-5)
+    assert "rmse_level_3" in scores and "rmse_level_4" not in scores
     assert scorer.figures is not None
     sheet = scorer.figures(model, tmp_path, FacesConfig(), "faces", 0)["sheet"]
     # The face, its reconstruction, two samples, one with level 2 kept, the edit and the twin, six times.

@@ -126,7 +126,7 @@ class LapCvae(nn.Module):
         generator latents are the posteriors' means. With `differentiate_bands` what the encoders read of the bands
         that are scored requires gradients.
         """
-        pictures = self._pictures(target)
+        pictures = self.pictures(target)
         terms: list[PyramidLevel] = []
         samples: list[Tensor] = []
         statistics: Gaussian | None = None
@@ -193,7 +193,7 @@ class LapCvae(nn.Module):
 
     def _encoded(self, target: Tensor, level: int, first: int = 1) -> _Walk:
         """Levels K ... `level` of pictures by their posterior means; `first` is the level that `target` shows."""
-        pictures = self._pictures(target, first)
+        pictures = self.pictures(target, first)
         shown: list[Tensor] = []
         samples: list[Tensor] = []
         latents: list[Latent] = []
@@ -232,7 +232,8 @@ class LapCvae(nn.Module):
             return Gaussian(z, prior.log_variance)
         return self._encode(level, band, low)
 
-    def _pictures(self, target: Tensor, first: int = 1) -> tuple[Tensor, ...]:
+    def pictures(self, target: Tensor, first: int = 1) -> tuple[Tensor, ...]:
+        """The pictures of levels `first` (which `target` shows) to K, finest first."""
         side = self.config.side_px >> (first - 1)
         if target.shape[1:] != (3, side, side):
             raise ConfigError(

@@ -83,7 +83,7 @@ class LapCvaeRaw(nn.Module):
             own = replace(own, pictures=tuple(map(grade, own.pictures)))
         use_picture = (coins[:, 0] < config.own_picture_share).view(-1, 1, 1, 1)
         use_prior = (coins[:, 1] < config.prior_share).view(-1, 1)
-        pictures = self._pictures(target)
+        pictures = self.pictures(target)
         terms: list[PyramidLevel] = []
         samples: list[Tensor] = []
         below: Gaussian | None = None
@@ -121,7 +121,7 @@ class LapCvaeRaw(nn.Module):
         share: Share | None = None,
     ) -> Restoration:
         """Encode every level of the true, ungraded pictures; latents are posterior means without a generator."""
-        dark, pictures = self._dark(frames), self._pictures(target)
+        dark, pictures = self._dark(frames), self.pictures(target)
         shown: list[Tensor] = []
         latents: list[Latent] = []
         for k in range(self.config.levels, 0, -1):
@@ -184,8 +184,8 @@ class LapCvaeRaw(nn.Module):
     def _dark(self, frames: Tensor) -> tuple[Tensor, ...]:
         return gaussian_pyramid(frames[:, 0], self.config.levels)
 
-    def _pictures(self, target: Tensor) -> tuple[Tensor, ...]:
-        """x_1 ... x_K; at upscale 2 x_1 has twice the packed size, and x_2 still half of it."""
+    def pictures(self, target: Tensor) -> tuple[Tensor, ...]:
+        """x_1 ... x_K of a target; at upscale 2 x_1 has twice the packed size, and x_2 still half of it."""
         kind = self.config.filter
         if self.config.upscale == 1 or self.config.levels == 1:
             return gaussian_pyramid(target, self.config.levels, kind)

@@ -10,7 +10,7 @@ from lowlight.report.statistics import psnr_points
 from lowlight.report.tables import Report
 
 HIDDEN_CURVES = ("step", "epoch", "elapsed_s", "skipped", "data_share", "rate", "pairs", "seconds")
-MAX_PANELS = 8
+MAX_PANELS = 12
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,10 @@ class PaintableModel(Protocol):
 
     traits: ModelTraits
 
+    def pictures(self, target: Tensor) -> tuple[Tensor, ...]:
+        """The pictures of all levels of `[B, 3, n, n]`, finest first."""
+        ...
+
     def sample_finer(self, target: Tensor, level: int, noise: Noise | None = None, levels: int = 1) -> Restoration:
         """Keep the latents of `level` and coarser ones, draw the finer ones; level 1 is the reconstruction."""
         ...

@@ -71,21 +71,22 @@ def score_faces(
 ) -> dict[str, float]:
     """Score reconstructions of faces, and edits of those with glasses at a `level` of the pyramid.
 
-    Given are `rmse_mean`, `rmse_std` and `faces`, and where a face wears glasses and the model has the level, the
-    means of the RMSE (0 to 255) to the twin inside the mask before (`glasses_before`: the reconstruction) and after
-    the edit (`glasses_after`), to the twin outside the mask before and after, and the largest change of any value
-    outside the blend (`change_outside`, 0 to 1).
+    Given are `rmse_mean`, `rmse_std` and `faces`, and `rmse_level_2` to `rmse_level_K`, the mean RMSE of the coarser
+    pictures of a reconstruction to those of the face (level 1 is the face itself). Where a face wears glasses and the
+    model has the level, there are the means of the RMSE (0 to 255) to the twin inside the mask before
+    (`glasses_before`: the reconstruction) and after the edit (`glasses_after`), to the twin outside the mask before and
+    after, and the largest change of any value outside the blend (`change_outside`, 0 to 1).
     """
     if not faces:
         raise DataError("there are no faces to score; give at least one")
     pictures = torch.stack([face.picture for face in faces]).to(device)
-    restored = torch.cat([reconstruct(model, some).image for some in torch.split(pictures, BATCH)]).clamp(0, 1)
-    errors = rmse(restored, pictures)
+    errors = torch.cat([_level_errors(model, some) for some in torch.split(pictures, BATCH)], dim=1)
     scores = {
         "faces": float(len(faces)),
-        "rmse_mean": float(errors.mean()),
-        "rmse_std": float(errors.std(correction=0)),
+        "rmse_mean": float(errors[0].mean()),
+        "rmse_std": float(errors[0].std(correction=0)),
     }
+    scores |= {f"rmse_level_{place}": float(error.mean()) for place, error in enumerate(errors[1:], 2)}
     wearing = [face for face in faces if face.mask is not None and bool(face.mask.any())]
     if not wearing or len(model.traits.latents) < level:
         return scores
@@ -97,6 +98,12 @@ def score_faces(
         values = torch.cat([row[name] for row in rows])
         scores[name] = float(values.max() if name == "change_outside" else values.mean())
     return {**scores, "edited": float(len(wearing))}
+
+
+def _level_errors(model: PaintableModel, pictures: Tensor) -> Tensor:
+    """RMSE (0 to 255) of the reconstructions of `[B, 3, n, n]` at each level, finest first, `[K, B]`."""
+    shown, true = reconstruct(model, pictures).levels, model.pictures(pictures)
+    return torch.stack([rmse(ours.clamp(0, 1), theirs) for ours, theirs in zip(shown, true, strict=True)])
 
 
 def take_off_glasses(model: PaintableModel, picture: Tensor, twin: Tensor, mask: Tensor, level: int) -> Edit:

@@ -8,20 +8,15 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from lowlight.core.errors import DataError, UsageError, WeightsError
+from lowlight.core.errors import UsageError, WeightsError
 from lowlight.core.restoration import Latent, Restoration, RestorationModel
-from lowlight.data.packed_set import half_truth
 from lowlight.data.pairs import Pair
-from lowlight.ops.color import apply_matrix, decode, encode
-from lowlight.raw.bayer import origin_padding
 from lowlight.restorer import Restorer, RestorerOptions
 from lowlight.workflows.evaluating.scoring import Pixels
-from lowlight.workflows.evaluating.validation import as_planes, gray_like
+from lowlight.workflows.evaluating.truths import padded_truth
 
 
 class OracleModel(nn.Module):
@@ -79,18 +74,13 @@ class Oracle:
         return self._restorer.photo(pair.frame, pair.ratio).pixels
 
     def _targets(self, pair: Pair) -> Iterator[Tensor]:
-        traits, frame = self._restorer.traits, pair.frame
-        u = traits.upscale
-        grid = self._restorer.grid(frame)
-        truth = _truth_planes(pair, u, traits.out_channels, camera=traits.output_colour == "camera")
-        top, left = origin_padding(frame.pattern) if u == 2 else (0, 0)
-        height, width = (u * size for size in grid.padded)
-        below, right = max(height - truth.shape[1] - top, 0), max(width - truth.shape[2] - left, 0)
-        planes = torch.from_numpy(np.pad(truth, ((0, 0), (top, below), (left, right)), mode="reflect"))
-        side = u * grid.tile
+        traits, grid = self._restorer.traits, self._restorer.grid(pair.frame)
+        planes = padded_truth(pair, traits, grid)
+        side = traits.upscale * grid.tile
         for row in grid.rows:
             for col in grid.cols:
-                yield planes[:, u * row : u * row + side, u * col : u * col + side]
+                top, left = traits.upscale * row, traits.upscale * col
+                yield planes[:, top : top + side, left : left + side]
 
 
 def require_posterior(path: Path, has_posterior: bool) -> None:
@@ -100,22 +90,3 @@ def require_posterior(path: Path, has_posterior: bool) -> None:
             f"{path.name} has no posterior encoder, which weights for enhancing leave out; --oracle-posterior needs "
             "weights that were saved with it"
         )
-
-
-def _truth_planes(pair: Pair, upscale: int, channels: int, *, camera: bool) -> npt.NDArray[np.float32]:
-    """Give the truth as the network was trained on it: `[C', H, W]` in [0, 1], of its output's size and colours."""
-    truth = pair.truth
-    if upscale == 1:
-        truth = half_truth(pair)
-    elif truth.shape[:2] != pair.frame.size:
-        raise DataError(
-            f"the truth of {pair.name} has half the sensor's size; the posterior of this network sees full size"
-        )
-    if channels == 1:
-        truth = gray_like(np.empty((1, 1, 1), np.uint16), truth)
-    planes = as_planes(truth)
-    matrix = pair.frame.camera_to_srgb
-    if camera and matrix is not None:
-        back = torch.from_numpy(np.linalg.inv(matrix.astype(np.float64)))
-        planes = encode(apply_matrix(decode(planes.double()), back).clamp(0, 1)).float()
-    return planes.numpy()

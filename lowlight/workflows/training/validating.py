@@ -14,6 +14,7 @@ from lowlight.data import DATASETS
 from lowlight.data.pairs import Pair, list_sha256, pair_hashes
 from lowlight.raw.levels import named_levels
 from lowlight.restorer import Restorer, RestorerOptions
+from lowlight.workflows.evaluating.patch_scores import chosen, mean_patches, score_patch
 from lowlight.workflows.evaluating.scorers import SCORERS, Scorer
 from lowlight.workflows.evaluating.validation import mean_scores, score_pair
 from lowlight.workflows.stopping import StopFlag
@@ -67,16 +68,19 @@ class PairValidation:
         return "psnr" if "psnr" in scores else None
 
     def score(self, network: nn.Module, device: torch.device, stopped: StopFlag) -> Scored:
-        """Score full frames through the restorer."""
+        """Score full frames through the restorer, and patches of a few, see `patch_scores`."""
         restorer = Restorer(network, RestorerOptions(precision=self.precision, ensemble=1, detail=False), device)
-        rows = []
-        for read in self.pairs:
+        rows, patches, looked_at = [], [], chosen(len(self.pairs))
+        for index, read in enumerate(self.pairs):
             if stopped:
                 return None
-            rows.append(score_pair(restorer, read()))
+            pair = read()
+            rows.append(score_pair(restorer, pair))
+            if index in looked_at:
+                patches.append(score_patch(restorer, pair))
         names = [(row.scene, row.dark) for row in rows]
         told = {"pairs": len(rows), "list_sha256": list_sha256(names), "pair_hashes": pair_hashes(names)}
-        return mean_scores(rows), told
+        return {**mean_scores(rows), **mean_patches(patches)}, told
 
 
 class PictureValidation:
