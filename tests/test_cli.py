@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -133,6 +134,26 @@ def test_a_service_without_stdout_gets_its_pictures(dark_dng: Path, tiny_weights
     command = f"{sys.executable} -m lowlight enhance '{dark_dng}' -o '{tmp_path / 'out.png'}' >&-"
     done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and (tmp_path / "out.png").is_file(), done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no shell that closes streams")
+def test_names_from_a_closed_stdin_are_no_names(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = f"{sys.executable} -m lowlight enhance - -o '{tmp_path}' <&-"
+    done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "lowlight: name at least one RAW file or folder\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are others there")
+def test_a_signal_to_a_program_that_is_leaving_is_no_traceback() -> None:
+    script = (
+        "import atexit, os, signal, sys; from lowlight import cli\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))\n"
+        "sys.argv = ['lowlight', '--version']; cli.main()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")

@@ -3,6 +3,7 @@
 Nothing here imports PyTorch; each command does so when it runs, so that `--help` is instant.
 """
 
+import atexit
 import logging
 import os
 import signal
@@ -101,7 +102,15 @@ def main() -> None:
         mute(sys.stdout)
         typer.echo(f"lowlight: {visible(f'{where}{error.strerror or error}')}", err=True)
         sys.exit(1)
+    finally:
+        atexit.register(_let_signals_end_us)
 
 
 def _interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
+
+
+def _let_signals_end_us() -> None:
+    """Once all is done a further signal, as `timeout` and impatience send it, finds nothing that it could interrupt."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)

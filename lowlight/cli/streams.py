@@ -1,4 +1,4 @@
-"""What to do where stdout or stderr is closed, or cannot be written to."""
+"""What to do where a standard stream is closed, or cannot be written to."""
 
 import os
 import re
@@ -8,10 +8,10 @@ from typing import TextIO
 
 
 def open_closed_streams() -> None:
-    """Give a process without stdout or stderr, as some services are, ones that lead nowhere."""
-    for name in ("stdout", "stderr"):
+    """Give a process without standard streams, as some services are, ones that lead nowhere and hold nothing."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for as long as we run
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for as long as we run
 
 
 def escape_unencodable() -> None:
