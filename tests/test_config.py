@@ -188,6 +188,27 @@ def test_resolving_fills_in_everything_and_is_stable() -> None:
     assert to_dict(resolve(tomllib.loads(to_toml(resolved)))) == resolved
 
 
+@pytest.mark.parametrize(
+    ("model", "objective", "given", "used"),
+    [
+        ("sid-net", {"name": "fisher"}, {}, 1.0),
+        ("sid-net", {"name": "fisher"}, {"clip_norm": 0.0}, 0.0),
+        ("sid-net", {"name": "cvae"}, {}, 0.0),
+        ("lapcvae", {"name": "lapcvae", "options": {"fisher": {}}}, {}, 1.0),
+        ("lapcvae", {"name": "lapcvae"}, {}, 0.0),
+    ],
+    ids=str,
+)
+def test_fisher_on_raw_clips_gradients_unless_told_otherwise(
+    model: str, objective: dict[str, Any], given: dict[str, float], used: float
+) -> None:
+    values = {"model": {"name": model}, "objective": objective, "optimiser": given, "run": {"steps": 1}}
+    resolved = resolve(values)
+    assert resolved.optimiser.clip_norm == used
+    assert resolve(to_dict(resolved)) == resolved
+    assert load_config(None, {}, "kmnist/fisher").optimiser.clip_norm == 0  # digits, as published
+
+
 def test_flags_override_the_file(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text(to_toml(tiny_values(Path("photos"), minutes=5.0, steps=None)).replace("steps = None\n", ""))

@@ -12,7 +12,7 @@ from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import Batch, HierarchicalModel, Loss, PenalisedModel, RestorationModel
 from lowlight.objectives.beta import BetaConfig, BoundConfig, beta, bound
 from lowlight.objectives.elbo import CvaeConfig, HybridConfig, L1Config, cvae, hybrid, l1
-from lowlight.objectives.fisher import FisherConfig, fisher
+from lowlight.objectives.fisher import RAW_CLIP_NORM, FisherConfig, fisher
 from lowlight.objectives.fusion import FusionObjectiveConfig, fusion
 from lowlight.objectives.lapcvae import LapCvaeObjectiveConfig, PyramidModel, lapcvae
 
@@ -84,6 +84,12 @@ class Objective:
     def recordable(self) -> bool:
         """Whether a step can be recorded as a CUDA graph; the progress is a scalar tensor on the device then."""
         return OBJECTIVES[self.name].recordable
+
+    @property
+    def raw_clip_norm(self) -> float:
+        """The largest gradient norm of networks on RAW where a run names none; 0: no clipping."""
+        divergence = self.config if isinstance(self.config, FisherConfig) else getattr(self.config, "fisher", None)
+        return RAW_CLIP_NORM if divergence else 0.0
 
     def __call__(self, model: Model, batch: Batch, progress: float | Tensor, generator: torch.Generator) -> Loss:
         """Give the loss of one batch; `progress` in [0, 1] says how far training has come."""

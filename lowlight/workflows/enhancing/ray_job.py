@@ -75,7 +75,7 @@ class PhotoWorker:
         return enhance_jobs(self._enhancer, jobs, same_ratio, overwrite=overwrite, stop=self._stopped.is_set)
 
     def stop(self) -> None:
-        """End the call that is at work, as a run without Ray ends: what is past the network is written, the rest not."""
+        """End the call at work as a run without Ray ends: what is past the network is written, the rest is not."""
         self._stopped.set()
 
 

@@ -84,7 +84,7 @@ class OptimiserSection:
     milestone: float = 0.5  # of the run: where the milestone schedule divides the rate by 10
     final: float = 0.0  # fraction of the rate that the cosine schedule ends at
     warmup_steps: int = 0
-    clip_norm: float = 0.0  # largest gradient norm; 0: no clipping
+    clip_norm: float | None = None  # largest gradient norm; 0: no clipping; unset: 1 for Fisher on RAW, else 0
     ema: float = 0.0  # decay of the averaged weights; 0: none
     freeze_norms: float = 1.0  # of the run: from where batch norms use their running numbers, as later; 1: never
 
@@ -103,7 +103,7 @@ class OptimiserSection:
                     f"the schedule {schedule}"
                 )
         _check("warmup_steps", self.warmup_steps, "at least 0", self.warmup_steps >= 0)
-        _check("clip_norm", self.clip_norm, "at least 0", self.clip_norm >= 0)
+        _check("clip_norm", self.clip_norm, "at least 0", self.clip_norm is None or self.clip_norm >= 0)
         _check("ema", self.ema, "from 0 to below 1", 0 <= self.ema < 1)
         _check("freeze_norms", self.freeze_norms, "from 0 to 1", 0 <= self.freeze_norms <= 1)
 
@@ -173,6 +173,8 @@ def resolve(values: dict[str, Any]) -> TrainConfig:
         model: Any = build_model(config.model.name, model_options)
     require_fit(config.objective.name, model, config.model.name)
     require_kind(config.data.name, model.traits, config.model.name)
+    if config.optimiser.clip_norm is None:
+        full["optimiser"]["clip_norm"] = objective.raw_clip_norm if model.traits.kind == "raw" else 0.0
     frozen = config.optimiser.freeze_norms
     if frozen < 1 and not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules()):
         raise ConfigError(f"freeze_norms is {frozen}, and {config.model.name} as set has no batch norms; leave it out")
