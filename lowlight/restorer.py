@@ -17,7 +17,7 @@ from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.errors import UsageError
 from lowlight.core.photo import RGGB, LinearImage, RawFrame
 from lowlight.core.restoration import HierarchicalModel, ModelTraits, Noise, RestorationModel
-from lowlight.core.threads import at_once, spans
+from lowlight.core.threads import at_once, one_thread, spans
 from lowlight.detail import add_detail, grown
 from lowlight.models.onednn import pack_weights
 from lowlight.ops.blending import BandBlender, Merge, tile_weights
@@ -263,14 +263,16 @@ class Restorer:
         )
         source = TileSource(burst, ratio, grid, traits, self.options.strength, noise)
         runner = BatchRunner(self.model, self.device, self.dtype, self.batch, between, self.options.levels)
-        for first, band in blender.merge(runner.run(source.tiles(self.dtype), self.options.strength)):
-            start, stop = max(first, rows.start), min(first + band.shape[1], rows.stop)
-            if stop > start:
-                cut = band[:, start - first : stop - first, cols.start - left : cols.stop - left]
-                cut *= 65535
-                # Colour by colour: one step that also turns the axes takes twice as long.
-                for channel, values in enumerate(cut):
-                    add_to_mean(mean[start - rows.start : stop - rows.start, :, channel], values, number)
+        bands = blender.merge(runner.run(source.tiles(self.dtype), self.options.strength))
+        with one_thread():  # but for the network: the steps beside it are small, and waking the others takes longer
+            for first, band in bands:
+                start, stop = max(first, rows.start), min(first + band.shape[1], rows.stop)
+                if stop > start:
+                    cut = band[:, start - first : stop - first, cols.start - left : cols.stop - left]
+                    cut *= 65535
+                    # Colour by colour: one step that also turns the axes takes twice as long.
+                    for channel, values in enumerate(cut):
+                        add_to_mean(mean[start - rows.start : stop - rows.start, :, channel], values, number)
         return runner.batch
 
     def tiles(self, burst: Burst, window: Window, *, further: bool = False) -> tuple[TileGrid, range, range]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lowlight.core.errors import OutputError, UsageError
 from lowlight.core.restoration import ModelTraits, Noise
+from lowlight.core.threads import threads
 from lowlight.ops.blending import FloatArray
 
 # Tiles at a time; on a CPU the network says how many are good. All divide the published tile counts 126 and 54, so that
@@ -72,6 +73,7 @@ class BatchRunner:
         self.model, self.device, self.dtype, self.batch = model, device, dtype, batch
         self.between, self.levels = between, levels
         self.stay, self.home = stay, device if stay else torch.device("cpu")
+        self.threads = torch.get_num_threads()  # of the network, whatever the steps around it are given
         self.total = torch.zeros((), device=self.home)  # sum of all outputs so far
 
     def run(self, tiles: Iterator[TileInput], strength: float) -> Iterator[FloatArray]:
@@ -157,7 +159,9 @@ class BatchRunner:
         if stack.noise is not None:
             given["noise"] = tuple(each.to(self.device, self.dtype) for each in stack.noise)
         # The base keeps full precision: what is added to it is small.
-        image: Tensor = self.model.restore(frames.view(count, members, *frames.shape[1:]), **given).image.float()  # type: ignore[operator]
+        with threads(self.threads):
+            restored = self.model.restore(frames.view(count, members, *frames.shape[1:]), **given)  # type: ignore[operator]
+        image: Tensor = restored.image.float()
         if stack.base is not None:
             image = image + stack.base.to(self.device)
         return image.to(self.home).contiguous()

@@ -13,11 +13,21 @@ from training_material import TINY_MODEL
 
 from lowlight.core.errors import ConfigError
 from lowlight.core.restoration import RestorationModel
-from lowlight.models import FORMER_NAMES, MODELS, build_model, current_name, fused_bias, model_config, onednn
+from lowlight.models import (
+    FORMER_NAMES,
+    MODELS,
+    build_model,
+    current_name,
+    folded_join,
+    fused_bias,
+    model_config,
+    onednn,
+)
 from lowlight.models.blocks import LEAK, DoubleConv, HalvingPool, UpConv
+from lowlight.models.folded_join import FoldedJoin
 from lowlight.models.fused_bias import add_bias, can_fuse, working_kernel
 from lowlight.models.macs import count_macs, count_parameters
-from lowlight.models.onednn import PackedLinear
+from lowlight.models.onednn import LeakyConv, PackedLinear
 from lowlight.models.sub_pixel import SubPixelHead, filter_of_blocks
 from lowlight.workflows.models import list_models
 
@@ -332,6 +342,45 @@ def test_packed_weights_give_what_plain_ones_give_for_any_size(
 
 
 @direct
+@pytest.mark.parametrize("skips", [6, 3])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_a_folded_join_is_its_two_layers_border_and_all(
+    dtype: torch.dtype, tolerance: float, skips: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(folded_join.FOLDED_CHANNELS, torch.bfloat16, range(5, 6))
+    up, conv = UpConv(4, 6, 12), LeakyConv(6 + skips, 5)
+    join = FoldedJoin(up, conv)
+    layers = nn.ModuleList((up, conv, join)).to(dtype)
+    x, skip = (numbers((3, c, side, side)).to(dtype) - 0.5 for c, side in ((4, 12), (skips, 24)))
+    with torch.inference_mode():
+        expected = nn.functional.leaky_relu(conv(torch.cat((up(x), skip), 1)).float(), LEAK)
+        onednn.pack_weights(layers, 3)
+        assert join(x, skip, LEAK) is None  # its layers may still be trained
+        layers.requires_grad_(False)
+        onednn.pack_weights(layers, 3)
+        assert not up.weight.is_mkldnn and not conv.weight.is_mkldnn  # what it can be made of again
+        found = join(x, skip, LEAK)
+        assert (found - expected).abs().max() <= tolerance * expected.abs().max()
+        assert join(x[:, :, 1:], skip[:, :, 2:], LEAK) is None  # of another size
+    assert join(x, skip, LEAK) is None  # gradients may be asked for
+    layers.load_state_dict({name: 2 * value for name, value in layers.state_dict().items()})
+    with torch.inference_mode():
+        assert join(x, skip, LEAK) is None  # of weights that are no more
+        onednn.pack_weights(layers, 3)
+        doubled = nn.functional.leaky_relu(conv(torch.cat((up(x), skip), 1)).float(), LEAK)
+        assert (join(x, skip, LEAK) - doubled).abs().max() <= tolerance * doubled.abs().max()
+
+
+@direct
+def test_few_or_many_channels_are_not_folded_in_16_bits() -> None:
+    for channels, folded in ((32, False), (64, True), (256, True), (512, False)):
+        join = FoldedJoin(UpConv(8, channels, 4), LeakyConv(2 * channels, channels))
+        for layer in join.layers:
+            layer.to(torch.bfloat16).requires_grad_(False)
+        assert join.pack(1) is folded
+
+
+@direct
 def test_weights_are_packed_for_inference_alone_and_come_back_bit_for_bit() -> None:
     model = build_model("sid-net", model_config("sid-net", {"base_channels": 4, "latent": 8, "init": "kaiming"})).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -346,14 +395,14 @@ def test_weights_are_packed_for_inference_alone_and_come_back_bit_for_bit() -> N
         assert packed() == 0  # it may still be trained
         model.requires_grad_(False)
         onednn.pack_weights(model, 1)
-        assert packed() == 39  # 30 convolutions, 5 that double, 4 layers at the latent
+        assert packed() == 29  # 25 convolutions, 4 layers at the latent; the other 10 stand folded for themselves
         assert torch.allclose(model.restore(frames).image, expected, atol=1e-5)
     with torch.no_grad():
         assert torch.allclose(model.restore(frames).image, expected, atol=1e-5)
     assert packed() == 12  # of the encoder, which was not used
     for come_back in (model.state_dict, lambda: model.double().float().state_dict()):
         onednn.pack_weights(model, 1)
-        assert packed() == 39
+        assert packed() == 29
         state = come_back()
         assert packed() == 0 and all(torch.equal(state[name], value) for name, value in before.items())
     onednn.pack_weights(model, 1)

@@ -6,7 +6,7 @@ after it, and lose much where other programs are at work. So each thread takes r
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import pairwise
 from typing import TypeVar
 
@@ -18,14 +18,19 @@ MOST = 4  # threads: each has its own intermediate results
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Let the torch operations of a block run in the thread that calls them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def threads(count: int) -> Iterator[None]:
+    """Let each torch operation of a block be shared out to so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
+
+
+def one_thread() -> AbstractContextManager[None]:
+    """Let the torch operations of a block run in the thread that calls them."""
+    return threads(1)
 
 
 def spans(rows: int, band: int) -> list[range]:
@@ -34,8 +39,8 @@ def spans(rows: int, band: int) -> list[range]:
     The bands are the same for every number of threads.
     """
     bands = -(-rows // band)
-    threads = min(torch.get_num_threads(), MOST, bands)
-    cuts = [min(bands * thread // threads * band, rows) for thread in range(threads + 1)] if threads else []
+    count = min(torch.get_num_threads(), MOST, bands)
+    cuts = [min(bands * thread // count * band, rows) for thread in range(count + 1)] if count else []
     return [range(start, stop) for start, stop in pairwise(cuts)]
 
 

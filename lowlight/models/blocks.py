@@ -37,18 +37,34 @@ class DoubleConv(nn.Sequential):
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__(LeakyConv(channels_in, channels_out), leaky(), LeakyConv(channels_out, channels_out), leaky())
 
+    @property
+    def entrance(self) -> LeakyConv:
+        """The first convolution."""
+        conv = self[0]
+        assert isinstance(conv, LeakyConv)
+        return conv
+
     def forward(self, x: Tensor) -> Tensor:
         """`[B, C, h, w]` to `[B, C', h, w]`."""
+        return self.second(self.first(x))
+
+    def first(self, x: Tensor) -> Tensor:
+        """The first pair, `[B, C, h, w]` to `[B, C', h, w]`."""
+        return self._pair(x, 0)
+
+    def second(self, x: Tensor) -> Tensor:
+        """The second pair, which keeps the shape."""
+        return self._pair(x, 2)
+
+    def _pair(self, x: Tensor, at: int) -> Tensor:
+        conv = self[at]
+        assert isinstance(conv, LeakyConv)
         if can_fuse(x):
-            for conv in (self[0], self[2]):
-                assert isinstance(conv, nn.Conv2d) and conv.bias is not None
-                x = add_bias(F.conv2d(x, conv.weight, padding=1), conv.bias, LEAK)
-            return x
-        for conv, activation in ((self[0], self[1]), (self[2], self[3])):
-            assert isinstance(conv, LeakyConv)
-            fused = conv.with_leak(x, LEAK)
-            x = activation(conv(x)) if fused is None else fused
-        return x
+            assert conv.bias is not None
+            return add_bias(F.conv2d(x, conv.weight, padding=1), conv.bias, LEAK)
+        fused = conv.with_leak(x, LEAK)
+        pair: Tensor = self[at + 1](conv(x)) if fused is None else fused
+        return pair
 
 
 class HalvingPool(nn.MaxPool2d):

@@ -25,13 +25,14 @@ def _operator(name: str) -> _Operator | None:
 
 
 _CONVOLVE, _PACK_CONVOLUTION = _operator("_convolution_pointwise"), _operator("_reorder_convolution_weight")
+_CONVOLVE_ONTO = getattr(_operator("_convolution_pointwise_"), "binary", None)
 _MULTIPLY, _PACK_LINEAR = _operator("_linear_pointwise"), _operator("_reorder_linear_weight")
-_NONE, _AROUND = (0, 0), (1, 1)  # padding
+NO_BORDER, BORDER = (0, 0), (1, 1)  # of zeros around what a convolution reads
 _ONE = (1, 1)  # stride and dilation
 MOST_TILES = 256  # at a time, for which layouts are chosen
 
 
-def _is_native(x: Tensor) -> bool:
+def is_native(x: Tensor) -> bool:
     """Whether oneDNN computes in the number format of a tensor."""
     if x.device.type != "cpu" or None in (_CONVOLVE, _PACK_CONVOLUTION, _MULTIPLY, _PACK_LINEAR):
         return False
@@ -42,7 +43,7 @@ def is_direct(x: Tensor) -> bool:
     """Whether oneDNN may be asked directly: nothing looks at the steps, neither gradient nor compiler."""
     if not torch.is_inference_mode_enabled() or torch.compiler.is_compiling():
         return False
-    return _is_native(x) and not (x.dtype == torch.float32 and torch.is_autocast_enabled("cpu"))
+    return is_native(x) and not (x.dtype == torch.float32 and torch.is_autocast_enabled("cpu"))
 
 
 def pack_weights(network: nn.Module, batch: int) -> None:
@@ -52,34 +53,25 @@ def pack_weights(network: nn.Module, batch: int) -> None:
     holds at a time. The layers give plain weights back to whoever moves, converts, saves, copies or trains them.
     """
     batch = min(batch, MOST_TILES)
-    for layer in network.modules():
-        if isinstance(layer, PackedWeight) and _is_native(layer.weight):
-            layer.pack(batch)
+    parts = [part for part in network.modules() if isinstance(part, Packs)]
+    spared = {layer for part in parts if part.stands_for and part.pack(batch) for layer in part.stands_for}
+    for part in parts:
+        if not part.stands_for and part not in spared:
+            part.pack(batch)
 
 
-class PackedWeight(nn.Module):
-    """A layer whose `weight` may lie in oneDNN's layout, which is then the only copy in memory."""
+class Packs(nn.Module):
+    """A part of a network that can keep weights as oneDNN computes with them, until they are wanted otherwise."""
 
-    weight: Tensor
+    stands_for: "tuple[Packs, ...]" = ()  # further parts, whose weights it has in its own form then
 
-    def pack(self, batch: int) -> None:
-        """Bring the weight there, unless it is being trained."""
-        if not self.weight.is_mkldnn and not self.weight.requires_grad:
-            self.weight = nn.Parameter(self._packed(self.weight.detach(), batch), requires_grad=False)
-
-    def unpack(self) -> None:
-        """Bring the weight back, bit for bit."""
-        if self.weight.is_mkldnn:
-            with torch.inference_mode(False):
-                wanted = self.weight.requires_grad
-                self.weight = nn.Parameter(self._as_it_was(self.weight.to_dense()), requires_grad=wanted)
-
-    def _packed(self, weight: Tensor, batch: int) -> Tensor:
-        """The weight in the layout that this kind of layer computes with."""
+    def pack(self, batch: int) -> bool:
+        """Keep them so for so many tiles at a time; False where that cannot be, or not while they are trained."""
         raise NotImplementedError  # no class of its own: modules have PyTorch's metaclass, not that of ABCs
 
-    def _as_it_was(self, weight: Tensor) -> Tensor:
-        return weight
+    def unpack(self) -> None:
+        """Have plain weights again."""
+        raise NotImplementedError
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self.unpack()  # to be moved, converted or shared
@@ -104,6 +96,32 @@ class PackedWeight(nn.Module):
         return dict(self.__dict__)
 
 
+class PackedWeight(Packs):
+    """A layer whose `weight` may lie in oneDNN's layout, which is then the only copy in memory."""
+
+    weight: Tensor
+
+    def pack(self, batch: int) -> bool:
+        """Bring the weight there, unless it is being trained."""
+        if not self.weight.is_mkldnn and not self.weight.requires_grad and is_native(self.weight):
+            self.weight = nn.Parameter(self._packed(self.weight.detach(), batch), requires_grad=False)
+        return self.weight.is_mkldnn
+
+    def unpack(self) -> None:
+        """Bring the weight back, bit for bit."""
+        if self.weight.is_mkldnn:
+            with torch.inference_mode(False):
+                wanted = self.weight.requires_grad
+                self.weight = nn.Parameter(self._as_it_was(self.weight.to_dense()), requires_grad=wanted)
+
+    def _packed(self, weight: Tensor, batch: int) -> Tensor:
+        """The weight in the layout that this kind of layer computes with."""
+        raise NotImplementedError
+
+    def _as_it_was(self, weight: Tensor) -> Tensor:
+        return weight
+
+
 class LeakyConv(PackedWeight, nn.Conv2d):
     """A 3x3 convolution with bias and zero padding, which can take the activation behind it along."""
 
@@ -119,10 +137,10 @@ class LeakyConv(PackedWeight, nn.Conv2d):
         """The convolution and LeakyReLU in one kernel; None where that cannot be had."""
         if not is_direct(x):
             return None
-        return convolution(x, self.weight, self.bias, _AROUND, "leaky_relu", leak)
+        return convolution(x, self.weight, self.bias, BORDER, "leaky_relu", leak)
 
     def _packed(self, weight: Tensor, batch: int) -> Tensor:
-        return _packed_convolution(weight, _AROUND, None)  # as good as for any size it will see
+        return packed_convolution(weight, BORDER, None)  # as good as for any size it will see
 
 
 class DoublingConv(PackedWeight, nn.ConvTranspose2d):
@@ -148,7 +166,7 @@ class DoublingConv(PackedWeight, nn.ConvTranspose2d):
         assert self.bias is not None
         count, _, height, width = x.shape
         channels = self.out_channels + skip.shape[1]
-        blocks = convolution(x, self.weight, torch.cat((self.bias,) * 4), _NONE).permute(0, 2, 3, 1)
+        blocks = convolution(x, self.weight, torch.cat((self.bias,) * 4), NO_BORDER).permute(0, 2, 3, 1)
         blocks = blocks.reshape(count, height, width, 2, 2, self.out_channels)
         whole = torch.empty(count, height, 2, width, 2, channels, dtype=x.dtype)
         whole[..., : self.out_channels] = blocks.transpose(2, 3)
@@ -158,7 +176,7 @@ class DoublingConv(PackedWeight, nn.ConvTranspose2d):
 
     def _packed(self, weight: Tensor, batch: int) -> Tensor:
         pixels = (batch, self.in_channels, self.side_px, self.side_px)
-        return _packed_convolution(weight.permute(2, 3, 1, 0).reshape(-1, self.in_channels, 1, 1), _NONE, pixels)
+        return packed_convolution(weight.permute(2, 3, 1, 0).reshape(-1, self.in_channels, 1, 1), NO_BORDER, pixels)
 
     def _as_it_was(self, weight: Tensor) -> Tensor:
         return weight.reshape(2, 2, self.out_channels, self.in_channels).permute(3, 2, 0, 1).contiguous()
@@ -188,7 +206,18 @@ def convolution(
     return _CONVOLVE(x, weight, bias, padding, _ONE, _ONE, 1, activation, list(how), "")
 
 
-def _packed_convolution(weight: Tensor, padding: tuple[int, int], pixels: tuple[int, ...] | None) -> Tensor:
+def can_add_convolution() -> bool:
+    """Whether this PyTorch has what `add_convolution` asks for."""
+    return _CONVOLVE_ONTO is not None
+
+
+def add_convolution(onto: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> None:
+    """Add a convolution with a border of one zero to a tensor, in place, where `is_direct(x)`."""
+    assert _CONVOLVE_ONTO is not None
+    _CONVOLVE_ONTO(onto, x, weight, bias, BORDER, _ONE, _ONE, 1, "add", 1.0, None, [], None)
+
+
+def packed_convolution(weight: Tensor, padding: tuple[int, int], pixels: tuple[int, ...] | None) -> Tensor:
     """The weight in the layout that is best where `pixels [B, C, h, w]` are read."""
     assert _PACK_CONVOLUTION is not None
     return _PACK_CONVOLUTION(weight, padding, _ONE, _ONE, 1, pixels)

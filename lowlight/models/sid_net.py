@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from lowlight.core.restoration import Condition, Gaussian, Latent, LatentShape, Noise, Restoration
 from lowlight.models.blocks import (
+    LEAK,
     DoubleConv,
     HalvingPool,
     UpConv,
     initialise,
     unit_gaussian,
 )
+from lowlight.models.folded_join import FoldedJoin
 from lowlight.models.onednn import PackedLinear
 from lowlight.models.options import TILE_PX, RawModelOptions, require_sizes
 from lowlight.models.sub_pixel import SubPixelHead, head_channels
@@ -90,9 +92,11 @@ class Up(nn.Module):
         before = [self.deepest, *reversed(channels[1:])]
         after = list(reversed(channels))
         sides = [BOTTLENECK_PX << level for level in range(LEVELS)]
-        self.ups = nn.ModuleList(UpConv(*each) for each in zip(before, after, sides, strict=True))
         joined = 2 if config.skips else 1
-        self.blocks = nn.ModuleList(DoubleConv(joined * o, o) for o in after)
+        ups = [UpConv(*each) for each in zip(before, after, sides, strict=True)]
+        blocks = [DoubleConv(joined * o, o) for o in after]
+        joins = [FoldedJoin(up, block.entrance) for up, block in zip(ups, blocks, strict=True)] if config.skips else []
+        self.ups, self.blocks, self.joins = nn.ModuleList(ups), nn.ModuleList(blocks), nn.ModuleList(joins)
         out = head_channels(config.out_channels, config.upscale)
         self.head = SubPixelHead(nn.Conv2d(channels[0], out, 1), config.out_channels, config.upscale, config.filters)
 
@@ -109,9 +113,15 @@ class Up(nn.Module):
     def widen(self, x: Tensor, skips: list[Tensor], levels: range) -> Tensor:
         """Some levels, deepest first; the skips that they use, finest first, are taken from the end of the list."""
         for level in levels:
-            up = self.ups[level]
-            assert isinstance(up, UpConv)
-            x = self.blocks[level](up.beside(x, skips.pop()) if skips else up(x))
+            up, block = self.ups[level], self.blocks[level]
+            assert isinstance(up, UpConv) and isinstance(block, DoubleConv)
+            if skips:
+                skip = skips.pop()
+                folded = self.joins[level](x, skip, LEAK)
+                x = block.first(up.beside(x, skip)) if folded is None else folded
+            else:
+                x = block.first(up(x))
+            x = block.second(x)
         return x
 
 

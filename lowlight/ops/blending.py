@@ -6,7 +6,6 @@ border, which leaves a smaller step where a tile ends.
 """
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from typing import Literal
 
 import numpy as np
@@ -14,13 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lowlight.core.threads import one_thread
-
 Merge = Literal["idw", "feather"]
 FloatArray = npt.NDArray[np.float32]
 Halves = tuple[tuple[slice, slice], tuple[slice, slice]]
 
-SHARED = 1 << 19  # values of a tile from which on it is worth to share it out to threads
 GIVEN_ROWS = 16  # finished rows given out at a time
 MOST_SCALES = 8  # kept for rows of tiles with different neighbours
 
@@ -53,7 +49,7 @@ class BandBlender:
     clamped to [0, 1] before it is merged, as the thesis does. Works on CPU arrays; what the summed weights make of a
     row is known once for all rows of tiles with the same neighbours. All arrays are made once: fresh ones would have
     to be paged in again for every tile. Tiles are weighted and added in one pass, which takes half of the time that
-    two take; small ones by one thread. Finished rows are given out a few at a time, so that whoever takes them works
+    two take. Finished rows are given out a few at a time, so that whoever takes them works
     in the processor's cache.
     """
 
@@ -91,11 +87,10 @@ class BandBlender:
         self._begun = False
 
     def _add(self, tile: Tensor, col: int, halves: Halves) -> None:
-        with one_thread() if tile.numel() < SHARED else nullcontext():
-            tile.clamp_(0, 1)
-            for kept, of_tile in halves:
-                place = self._sum_tensor[:, kept, col : col + self.tile]
-                place.addcmul_(tile[:, of_tile], self._weights_tensor[of_tile])
+        tile.clamp_(0, 1)
+        for kept, of_tile in halves:
+            place = self._sum_tensor[:, kept, col : col + self.tile]
+            place.addcmul_(tile[:, of_tile], self._weights_tensor[of_tile])
 
     def _finished(self, first: int, stop: int) -> Iterator[tuple[int, FloatArray]]:
         """Give out the rows that no further tile reaches, and leave zeros in their place."""

@@ -63,14 +63,13 @@ def darkest_areas(plane: Mosaic) -> Floor:
     """Measure the darkest blocks of a plane `[h, w]`."""
     blocks = _blocks(plane)
     medians = _medians(blocks)
-    order = np.argsort(medians, kind="stable")
-    dark = order[: max(1, int(len(order) * _DARKEST_PERCENT / 100))]
+    last = max(int(len(medians) * _DARKEST_PERCENT / 100), 1) - 1
+    middle = float(np.partition(medians, last)[last])
     # Every block as dark as the last of these is taken: in a black frame the ties would be an arbitrary
     # choice.
-    chosen = blocks[medians <= medians[dark[-1]]].astype(np.float64)
+    chosen = blocks[medians <= middle].astype(np.float64)
     deviations = np.abs(chosen - _medians(chosen)[:, None])
     sigma = max(1.4826 * float(np.median(deviations)), float(np.mean(np.minimum(deviations, 3))), 0.3)
-    middle = float(medians[dark[-1]])
     near = chosen[np.abs(chosen - middle) <= 4 * sigma]
     level = float(near.mean()) if near.size else middle  # the mean resolves less than one DN, a median does not
     return Floor(level, sigma, float(np.percentile(medians, _DARKEST_PERCENT / 10, method="lower")))

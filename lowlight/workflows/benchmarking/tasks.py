@@ -26,6 +26,7 @@ from lowlight.core.compute import choose_device, choose_precision, keep_freed_me
 from lowlight.core.errors import LowlightError
 from lowlight.core.photo import Picture, RawFrame
 from lowlight.core.restoration import RestorationModel
+from lowlight.core.threads import one_thread
 from lowlight.device_restorer import DeviceRestorer, open_restorer
 from lowlight.models.macs import count_macs
 from lowlight.models.options import TILE_PX
@@ -237,8 +238,9 @@ def pieces_task(height: int, width: int, repeats: int) -> Values:
     picture = Picture(photo_like(height // 2, width // 2))
 
     def merge() -> None:
-        for _ in blender.merge(itertools.repeat(tile, grid.count)):
-            pass
+        with one_thread():
+            for _ in blender.merge(itertools.repeat(tile, grid.count)):
+                pass
 
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = Path(folder) / "ours.png", Path(folder) / "theirs.png"
