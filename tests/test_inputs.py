@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowlight.core.atomic import remove_leftovers
-from lowlight.core.errors import OutputError, UnsupportedRawError, UsageError
+from lowlight.core.errors import UnsupportedRawError, UsageError
 from lowlight.core.photo import LinearImage, Metadata, Picture
 from lowlight.raw.exif import read_metadata, tiff_tags
 from lowlight.raw.read import read_raw
 from lowlight.workflows.enhancing.inputs import Photo, find_photos
-from lowlight.workflows.enhancing.outputs import check_writable, plan_outputs
+from lowlight.workflows.enhancing.outputs import plan_outputs
 from lowlight.workflows.enhancing.samples import SampleOptions
 from lowlight.writers import write_picture
 
@@ -203,14 +203,6 @@ def test_outputs_that_are_no_folder_are_refused(tmp_path: Path, name: str) -> No
     touch(tmp_path, "notes", "photo.nef")
     with pytest.raises(UsageError, match=r"suffixes"):
         plan_outputs(find_photos([str(tmp_path / "photo.nef")]), tmp_path / name, ".png")
-
-
-def test_folders_that_cannot_be_made_are_found_out_early(tmp_path: Path) -> None:
-    touch(tmp_path, "file")
-    check_writable(tmp_path / "new" / "deeper")
-    assert not (tmp_path / "new").exists()
-    with pytest.raises(OutputError, match="is a file"):
-        check_writable(tmp_path / "file" / "below")
 
 
 def dead_process() -> int:

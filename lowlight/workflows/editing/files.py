@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lowlight import __version__
 from lowlight.core.errors import OutputError, UsageError
+from lowlight.core.folders import check_writable, make_folder
 from lowlight.core.hashing import file_sha256
 from lowlight.core.photo import Picture, RawFrame
 from lowlight.core.restoration import Noise
@@ -27,7 +28,7 @@ from lowlight.workflows.editing.photos import Sidecar, level_size
 from lowlight.workflows.editing.pyramid import WHITE, EditOptions, Floats, Pyramid
 from lowlight.workflows.editing.regions import Region, check_samples, read_mask
 from lowlight.workflows.enhancing.inputs import printable
-from lowlight.workflows.enhancing.outputs import check_writable, make_folder, refuse_cameras_picture
+from lowlight.workflows.enhancing.outputs import refuse_cameras_picture
 from lowlight.workflows.enhancing.photo_steps import meter, refuse_black
 from lowlight.workflows.enhancing.samples import MOST_SAMPLES, sample_paths, sample_seed
 from lowlight.writers import WriterOptions, write_picture, writer_for

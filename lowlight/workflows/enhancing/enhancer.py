@@ -11,13 +11,13 @@ from functools import cache
 from lowlight.checkpoint import find_weights, load_weights
 from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.errors import LowlightError, UsageError, WeightsError
+from lowlight.core.folders import make_folder
 from lowlight.data.pictures import read_picture
 from lowlight.device_restorer import open_restorer
 from lowlight.hypotheses import Hypotheses
 from lowlight.restorer import Pixels, Restored
 from lowlight.workflows.enhancing.contact_sheet import Thumbnails, thumbnails
 from lowlight.workflows.enhancing.options import EnhanceOptions
-from lowlight.workflows.enhancing.outputs import make_folder
 from lowlight.workflows.enhancing.photo_steps import finished, meter, refuse_black
 from lowlight.workflows.enhancing.planning import outputs_exist
 from lowlight.workflows.enhancing.reading import Read, read_first, read_scene, recorded

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from lowlight.core.errors import OutputError, UsageError
+from lowlight.core.folders import check_writable
 from lowlight.raw.suffixes import RAW_SUFFIXES
 from lowlight.workflows.enhancing.inputs import Photo, is_own_result, names_us, place_of, real_folder
 from lowlight.writers import WRITERS
@@ -138,22 +139,3 @@ def refuse_cameras_picture(beside: Path) -> None:
 
 def _folder_of(path: Path) -> str:
     return real_folder(os.path.abspath(path.parent))
-
-
-def check_writable(folder: Path) -> None:
-    """Find out before the work, not after it, whether a folder can be made and written to."""
-    existing = Path(os.path.abspath(folder))
-    while not os.path.lexists(existing):
-        existing = existing.parent
-    if not existing.is_dir():
-        raise OutputError(f"the folder {folder} cannot be made, because {existing} is a file")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise OutputError(f"nothing can be written to {existing}; choose another folder, or ask for permission")
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it; `OutputError` where that cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"the folder {folder} cannot be made: {error.strerror or error}") from error

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 
 from lowlight.core.errors import UsageError
+from lowlight.core.folders import make_folder
 from lowlight.core.photo import Picture, RawFrame
 from lowlight.ops.orient import turn_upright
 from lowlight.restorer import Restored
-from lowlight.workflows.enhancing.outputs import make_folder
 from lowlight.workflows.enhancing.photo_steps import finished
 from lowlight.writers import WriterOptions, write_picture
 

@@ -138,6 +138,11 @@ class RunSection:
         known = TRAINING_PRECISIONS
         _check("precision", self.precision, f"one of {', '.join(known)}", self.precision in known)
 
+    @property
+    def budget(self) -> str:
+        """How long, in words."""
+        return next(f"{value:g} {name}" for name in BUDGETS if (value := getattr(self, name)) is not None)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:

@@ -15,6 +15,7 @@ from lowlight.checkpoint import BEST, LAST, read_header, save_state
 from lowlight.core.atomic import write_text
 from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.errors import ConfigError, LowlightError, WeightsError
+from lowlight.core.folders import make_folder
 from lowlight.core.restoration import Batch
 from lowlight.data import Source
 from lowlight.data.pairs import PAIR_LIST
@@ -69,7 +70,7 @@ class Run:
         self.validation = open_validation_of(config)
         self.learner = Learner(config, model, self.objective, self.device, self.dtype, self.team)
         self.epoch_steps = epoch_steps(self.source, config.optimiser.batch)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         facts = {"data": self.source.describe(), "precision": str(self.dtype).removeprefix("torch.")}
         self.files = WeightsFiles(folder, config, self.objective, facts)
         self.log = TrainingLog(folder / LOG)

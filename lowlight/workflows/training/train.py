@@ -5,6 +5,7 @@ steps as the budget, an interrupted and resumed run is therefore the same as an 
 """
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from lowlight.core.atomic import leftover_of, remove_leftovers, replacing
 from lowlight.core.compute import choose_device, choose_precision
 from lowlight.core.config import read_toml, to_dict, to_toml
 from lowlight.core.errors import ConfigError, InterruptedRunError
+from lowlight.core.folders import check_writable, make_folder, working_alone
 from lowlight.workflows.stopping import stop_on_signal
 from lowlight.workflows.team import Team, join_team
 from lowlight.workflows.training.config import TrainConfig, first_difference, load_config, resolve
@@ -44,6 +46,21 @@ def train(config: TrainConfig, folder: Path, *, resume: bool = False, watch: Wat
 
 
 def _train_with(team: Team, config: TrainConfig, folder: Path, resume: bool, watch: Watcher | None) -> Path:
+    if not team.leads:
+        return _run_alone(team, config, folder, resume, watch)
+    check_writable(folder)
+    made = not folder.exists()
+    make_folder(folder)
+    with working_alone(folder):
+        try:
+            return _run_alone(team, config, folder, resume, watch)
+        finally:
+            if made:
+                with suppress(OSError):
+                    folder.rmdir()  # if nothing has come of it
+
+
+def _run_alone(team: Team, config: TrainConfig, folder: Path, resume: bool, watch: Watcher | None) -> Path:
     state = _open_folder(config, folder, resume)
     run = Run(config, folder, fresh=state is None, team=team)
     if state is not None:
@@ -59,10 +76,13 @@ def _train_with(team: Team, config: TrainConfig, folder: Path, resume: bool, wat
         remove_leftovers(_written_in(folder))
         run.log.keep_until(run.step)
         _write_config(config, folder)
+    begun = run.step
     with stop_on_signal() as stopped:
         run.loop(stopped, watch)
     if stopped:
         raise InterruptedRunError(f"stopped at step {run.step}, all is saved in {folder}; go on with --resume")
+    if state is not None and run.step == begun and team.leads:
+        logger.warning("%s has had its %s already; name more to go on", folder, config.run.budget)
     best = folder / BEST
     return best if best.exists() else folder / LAST
 
