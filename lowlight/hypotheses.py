@@ -16,6 +16,7 @@ from lowlight.burst import Burst
 from lowlight.core.photo import RawFrame
 from lowlight.core.restoration import Noise
 from lowlight.ops.blending import FloatArray, tile_weights
+from lowlight.ops.gaussian import fix_from
 from lowlight.ops.overlaps import Overlaps, kept_deviation
 from lowlight.ops.tiling import TileGrid
 from lowlight.restorer import Pixels, Restored, Restorer
@@ -34,7 +35,8 @@ Pair = tuple[tuple[int, ...], tuple[int, ...]]  # rows and columns of two neighb
 class Hypotheses:
     """The hypotheses of a frame or a scene, in the window and at the ratio that its picture has.
 
-    `temperature` scales the deviation of the priors they are drawn from. Ensembles and detail are left out, and tiles
+    `temperature` scales the deviation of the priors they are drawn from. Of a pyramid only the levels finer than
+    `fix_from` are drawn; the others stay at their means. Ensembles and detail are left out, and tiles
     are feathered, whatever the options say. `agreement` is the correlation of what a draw does in two tiles where they
     overlap; below 1 the mean picture is needed and computed here. `between` is called before every batch of tiles.
     What `Restorer.photo` raises, this raises too.
@@ -48,13 +50,14 @@ class Hypotheses:
         temperature: float = 1.0,
         *,
         window: Window | None = None,
+        fix_from: int | None = None,
         keep_linear: bool = False,
         between: Callable[[], None] | None = None,
     ) -> None:
         self.burst = restorer.seen(scene)
         options = replace(restorer.options, merge="feather", ensemble=1, detail=False)
         self.restorer = type(restorer)(restorer.model, options, restorer.device)
-        self.ratio, self.temperature = ratio, temperature
+        self.ratio, self.temperature, self.fix_from = ratio, temperature, fix_from
         self.keep_linear, self.between = keep_linear, between
         size = self.burst.reference.size
         self.window = window or (0, 0, size[1], size[0])
@@ -71,7 +74,8 @@ class Hypotheses:
         return drawn
 
     def _noise(self, generator: torch.Generator) -> Noise:
-        return self.restorer.noise(self.burst.reference, generator, self.temperature)
+        noise = self.restorer.noise(self.burst.reference, generator, self.temperature)
+        return noise if self.fix_from is None else fix_from(noise, self.fix_from)
 
     def _picture(self, noise: Noise | None) -> Restored:
         return self.restorer.start(

@@ -11,11 +11,12 @@ from lapcvae_material import faces_model, generator, numbers, raw_model
 from lowlight.core.errors import BrokenFileError, UsageError
 from lowlight.core.restoration import Restoration
 from lowlight.models.lapcvae_raw import LapCvaeRaw
+from lowlight.ops.gaussian import fix_from
 from lowlight.ops.pyramid import gaussian_pyramid
 from lowlight.ops.tiling import GridRule
 from lowlight.workflows.editing.masks import blend, blend_mask, changed_region, dilate, feather
 from lowlight.workflows.editing.photos import Sidecar, level_size, render
-from lowlight.workflows.editing.pictures import draw_noise, edit, fix_from, reconstruct
+from lowlight.workflows.editing.pictures import draw_noise, edit, reconstruct
 from lowlight.workflows.evaluating.face_scores import drawn_faces, rmse, score_faces, take_off_glasses
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from burst_material import RATIO, frame, light, write
+from lapcvae_material import raw_model
 from torch import Tensor, nn
 
 from lowlight.checkpoint import load_weights
@@ -386,3 +387,41 @@ def test_weights_without_latents_and_impossible_options_are_refused(
     for bad in ((1, 1.0, 0), (-2, 1.0, 0), (100, 1.0, 0), (2, -1.0, 0), (2, float("nan"), 0), (2, 1.0, -1)):
         with pytest.raises(UsageError):
             SampleOptions(*bad)
+
+
+def test_levels_of_a_pyramid_that_are_fixed_stay_and_finer_ones_vary() -> None:
+    def drawn_to(finest: int, fix_from: int | None) -> tuple[np.ndarray, np.ndarray]:
+        using = Restorer(pyramid(), RestorerOptions(precision="fp32", levels=finest), "cpu")
+        hypotheses = Hypotheses(using, night(), RATIO, fix_from=fix_from)
+        mean = Hypotheses(using, night(), RATIO, temperature=0.0)
+        first = torch.Generator().manual_seed(1)
+        return hypotheses.draw(first).pixels, mean.draw(first).pixels
+
+    for finest, fix_from, same in ((1, 2, False), (2, 2, True), (2, 3, False), (2, None, False), (1, 1, True)):
+        sample, mean = drawn_to(finest, fix_from)
+        assert np.array_equal(sample, mean) is same, (finest, fix_from)
+
+
+def test_levels_that_leave_nothing_to_draw_are_refused(
+    tiny_weights: Path, dark_dng: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="have no levels"):
+        run([dark_dng], tmp_path, tiny_weights, samples=SampleOptions(2, fix_from=2))
+    monkeypatch.setattr(module, "load_weights", lambda path, dtype: (pyramid(), {}))
+    for finest, level, told in ((1, 1, "expected 2 to 3"), (1, 4, "expected 2 to 3"), (3, 3, "only level 3")):
+        options = RestorerOptions(precision="fp32", levels=finest)
+        with pytest.raises(UsageError, match=told):
+            run([dark_dng], tmp_path, tiny_weights, samples=SampleOptions(2, fix_from=level), restorer=options)
+    assert not list(tmp_path.iterdir())
+    (row,) = run([dark_dng], tmp_path, tiny_weights, samples=SampleOptions(2, fix_from=2))
+    assert row["status"] == "done" and len(row["samples"]) == 3
+
+
+def pyramid() -> nn.Module:
+    """A pyramid whose numbers are large enough for every level's draws to be seen."""
+    model = raw_model()
+    with torch.no_grad():
+        for level in model.pyramid:
+            for parameter in level.decoder.parameters():
+                parameter.normal_(0, 0.1, generator=torch.Generator().manual_seed(1))
+    return model

@@ -30,6 +30,7 @@ def enhance(
     group: typed.Group = None,
     samples: typed.Samples = 0,
     temperature: typed.Temperature = 1.0,
+    fix_from: typed.FixFrom = None,
     seed: typed.Seed = 0,
     overwrite: typed.Overwrite = False,
     dry_run: typed.DryRun = False,
@@ -123,7 +124,7 @@ def enhance(
                 size=size or "native",
                 compile=compile_network,
             ),
-            samples=SampleOptions(samples, temperature, seed),
+            samples=SampleOptions(samples, temperature, seed, fix_from),
             writer=WriterOptions(bits=bits, quality=quality, compression=compression),
         )
         scenes = find_scenes(find_photos(names, recursive=recursive), fuse=fuse, group=group, levels=(black, white))

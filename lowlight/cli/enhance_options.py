@@ -56,6 +56,14 @@ Temperature = Annotated[
     float,
     typer.Option(envvar="LOWLIGHT_TEMPERATURE", help="Of the draws; 1 as trained.", rich_help_panel=SCENES),
 ]
+FixFrom = Annotated[
+    int | None,
+    typer.Option(
+        envvar="LOWLIGHT_FIX_FROM",
+        help="Of a pyramid: draw only levels finer than this one.",
+        rich_help_panel=SCENES,
+    ),
+]
 Seed = Annotated[int, typer.Option(envvar="LOWLIGHT_SEED", help="Of the draws.", rich_help_panel=SCENES)]
 Overwrite = Annotated[
     bool,

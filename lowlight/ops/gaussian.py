@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from lowlight.core.restoration import Gaussian, Share
+from lowlight.core.restoration import Gaussian, Noise, Share
 
 LOG_VARIANCE_RANGE = (-10.0, 10.0)
 
@@ -55,3 +55,8 @@ def standard_normal(like: Tensor) -> Gaussian:
     """N(0, I) of a tensor's shape, in float32."""
     zeros = torch.zeros_like(like, dtype=torch.float32)
     return Gaussian(zeros, zeros)
+
+
+def fix_from(noise: Noise, level: int) -> Noise:
+    """Noise of a pyramid, coarsest first, that leaves `level` and all coarser levels at their means (level 1: all)."""
+    return tuple(torch.zeros_like(one) if len(noise) - place >= level else one for place, one in enumerate(noise))

@@ -102,8 +102,3 @@ def edit(
 def draw_noise(latents: tuple[Latent, ...], generator: torch.Generator) -> Noise:
     """Standard normal numbers for every latent of a pyramid, coarsest first."""
     return tuple(standard_noise(latent.sample, generator) for latent in latents)
-
-
-def fix_from(noise: Noise, level: int) -> Noise:
-    """Noise, coarsest first, that leaves `level` and all coarser levels at their means."""
-    return tuple(torch.zeros_like(one) if len(noise) - place >= level else one for place, one in enumerate(noise))

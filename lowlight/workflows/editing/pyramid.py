@@ -16,12 +16,12 @@ from lowlight.core.photo import RawFrame
 from lowlight.core.restoration import Noise
 from lowlight.ops.dark_srgb import dark_srgb
 from lowlight.ops.exposure import amplify
+from lowlight.ops.gaussian import fix_from
 from lowlight.raw.bayer import pack
 from lowlight.raw.develop import develop
 from lowlight.restorer import Pixels, Restorer, RestorerOptions
 from lowlight.tile_source import RAW_CHANNELS
 from lowlight.workflows.editing.photos import PyramidModel, render
-from lowlight.workflows.editing.pictures import fix_from
 
 PYRAMID = "lapcvae"
 HOW_TO_TRAIN = "train some with `lowlight train --preset cpu/lapcvae` and name them with --weights"

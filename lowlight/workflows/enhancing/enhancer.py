@@ -59,6 +59,8 @@ class Enhancer:
             )
         if options.samples.count and not self.restorer.traits.latents:
             raise UsageError(f"{self.weights.name} has no latents to draw --samples from; use other weights")
+        if options.samples.count:
+            options.samples.check_levels(options.restorer.levels, self.restorer.traits.levels)
 
     def stops(self, job: Job) -> float | None:
         """The automatic ratio of a photo's reference, in stops; None where none of its frames can be read."""
@@ -127,6 +129,7 @@ class Enhancer:
             read.ratio,
             options.temperature,
             window=read.window,
+            fix_from=options.fix_from,
             keep_linear=writer_for(job.output).needs_linear,
             between=between,
         )

@@ -34,6 +34,7 @@ class SampleOptions:
     count: int = 0
     temperature: float = 1.0  # times the prior's deviation
     seed: int = 0
+    fix_from: int | None = None  # of a pyramid: this level and coarser ones are not drawn
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn."""
@@ -43,6 +44,19 @@ class SampleOptions:
             raise UsageError(f"the temperature is {self.temperature:g}; expected 0 (the mean) or more, 1 as trained")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"the seed is {self.seed}; expected 0 to {2**32 - 1}")
+
+    def check_levels(self, finest: int, levels: int) -> None:
+        """Refuse a level from which on nothing would be drawn, of networks that run `finest` to `levels`."""
+        if self.fix_from is None or finest < self.fix_from <= levels:
+            return
+        if levels == 1:
+            raise UsageError("these weights have no levels; leave out --fix-from, or take weights of a pyramid")
+        raise UsageError(
+            f"--fix-from is {self.fix_from}, and of these weights the levels {finest} (finest) to {levels} are run; "
+            f"expected {finest + 1} to {levels}, so that there is something left to draw"
+            if finest < levels
+            else f"only level {levels} of these weights is run; leave out --fix-from or --levels"
+        )
 
     def generator(self, number: int) -> torch.Generator:
         """The source of one sample's draws, the same for every photo whatever was done before."""
@@ -138,7 +152,10 @@ class SampleWriter:
     def add(self, restored: Restored) -> None:
         """Take the next sample and have it written."""
         self._spread.add(restored.pixels)
-        drawn = f"sample {self._spread.count}, seed {self._options.seed}, temperature {self._options.temperature:g}"
+        options = self._options
+        drawn = f"sample {self._spread.count}, seed {options.seed}, temperature {options.temperature:g}"
+        if options.fix_from is not None:
+            drawn += f", levels from {options.fix_from} on fixed"
         picture = finished(self._frame, restored, (*self._recorded, drawn))
         path = self._paths[self._spread.count - 1]
         if self._writing:
