@@ -159,7 +159,11 @@ def test_a_summary_counts_images(data: Path) -> None:
 
 
 def test_rows_hold_the_published_numbers(data: Path, runs: dict[str, Path]) -> None:
-    rows = evaluate_images([runs["vae-2"], runs["transfer"] / "last.safetensors"], data)
+    heard: list[tuple[int, int]] = []
+    rows = evaluate_images(
+        [runs["vae-2"], runs["transfer"] / "last.safetensors"], data, progress=lambda *told: heard.append(told)
+    )
+    assert heard == [(60, 720), (360, 720), (420, 720), (720, 720)]
     assert rows[1]["trained"]["dataset_options"] == {"task": "transfer"}
     assert rows == json.loads(json.dumps(rows))
     assert rows[0]["published"] == {"row": "vae-2", "measure": "sse", "train": 31.47, "validation": 32.83}

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from lowlight.cli.eval_tables import print_table
+from lowlight.cli.progress import with_progress
 from lowlight.core.errors import UsageError
 
 SPLITS = {"train": ("train",), "val": ("validation",), "test": ("test",), None: None}  # None: what fits the weights
@@ -58,7 +59,9 @@ def evaluate_image_weights(
             progress=lambda sentence: typer.echo(sentence, err=True),
         )
     else:
-        rows = evaluate_images(weights, data, seed=seed, splits=SPLITS[split], device=device)
+        rows = with_progress(
+            lambda tick: evaluate_images(weights, data, seed=seed, splits=SPLITS[split], device=device, progress=tick)
+        )
     rows = finite(rows)
     text = json.dumps({"table": rows}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     to_stdout = report_file is None and json_file is not None

@@ -5,6 +5,7 @@ read as the error of the mean of ten decoded draws; the mean of their ten errors
 absolute error of the prior path, mean over ten corruptions of every image.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +19,12 @@ from lowlight.models.vae import DigitVae, DigitVaeConfig
 from lowlight.ops.gaussian import draw, kl_divergence, standard_noise
 
 DRAWS = 10  # samples of z, or corruptions
-BATCH = 1000
+BATCH = 1000  # digits that share their draws
+PIECE = 250  # digits that go through a network at once: what it makes of 1000 does not fit a processor's cache
 _CORRUPTION_STREAM, _SAMPLE_STREAM = 11, 12
+
+
+Tick = Callable[[int], None]  # so many digits more are scored
 
 
 class Published(NamedTuple):
@@ -54,10 +59,12 @@ def open_scored_digits(path: Path, options: DigitsConfig, split: Split) -> Digit
     return read_digits(path, split)
 
 
-def score_digits(model: DigitVae, digits: Digits, device: torch.device, seed: int) -> dict[str, float]:
+def score_digits(
+    model: DigitVae, digits: Digits, device: torch.device, seed: int, tick: Tick = lambda count: None
+) -> dict[str, float]:
     """Score a network at what it is for, in the number format of its weights."""
     score = score_transfer if task_of(model.config) == "transfer" else score_reconstruction
-    return score(model, digits.to(device), seed)
+    return score(model, digits.to(device), seed, tick=tick)
 
 
 def published_digits(model: DigitVae) -> dict[str, Any] | None:
@@ -72,7 +79,9 @@ def published_digits(model: DigitVae) -> dict[str, Any] | None:
 
 
 @torch.no_grad()
-def score_reconstruction(model: DigitVae, digits: Digits, seed: int = 0, samples: int = DRAWS) -> dict[str, float]:
+def score_reconstruction(
+    model: DigitVae, digits: Digits, seed: int = 0, samples: int = DRAWS, tick: Tick = lambda count: None
+) -> dict[str, float]:
     """Mean over `digits` of `sse` (of the mean image), `sse_per_sample` (mean of the samples' errors) and `kl`."""
     rows: list[Tensor] = []
     generator = stream(seed, _SAMPLE_STREAM)
@@ -88,12 +97,15 @@ def score_reconstruction(model: DigitVae, digits: Digits, seed: int = 0, samples
             errors += _squared_error(image, batch.target) / samples
         kl = kl_divergence(posterior, condition.prior) if model.config.variance else torch.zeros_like(errors)
         rows.append(torch.stack((_squared_error(mean, batch.target), errors, kl)))
+        tick(len(batch.target))
     sse, per_sample, kl_mean = torch.cat(rows, dim=1).double().mean(1).tolist()
     return {"sse": sse, "sse_per_sample": per_sample, "kl": kl_mean}
 
 
 @torch.no_grad()
-def score_transfer(model: DigitVae, digits: Digits, seed: int = 0, corruptions: int = DRAWS) -> dict[str, float]:
+def score_transfer(
+    model: DigitVae, digits: Digits, seed: int = 0, corruptions: int = DRAWS, tick: Tick = lambda count: None
+) -> dict[str, float]:
     """Mean over `digits` and corruptions of the restored image's summed absolute error, `l1`."""
     errors = []
     generator = stream(seed, _CORRUPTION_STREAM)
@@ -101,8 +113,10 @@ def score_transfer(model: DigitVae, digits: Digits, seed: int = 0, corruptions: 
         chosen = slice(start, start + BATCH)
         for _ in range(corruptions):
             batch = digit_batch(digits.images[chosen], digits.labels[chosen], "transfer", generator)
-            image = model.restore(batch.frames).image
+            frames = [batch.frames[first : first + PIECE] for first in range(0, len(batch.frames), PIECE)]
+            image = torch.cat([model.restore(piece).image for piece in frames])
             errors.append((image - batch.target).abs().flatten(1).sum(1))
+        tick(len(batch.target))
     return {"l1": torch.cat(errors).double().mean().item()}
 
 

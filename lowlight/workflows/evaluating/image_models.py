@@ -1,7 +1,7 @@
 """One call of `lowlight eval` on networks that read or make finished pictures of one size, such as digits."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,30 +89,43 @@ def evaluate_images(
     seed: int = 0,
     splits: Sequence[str] | None = None,
     device: str = "cpu",
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
     """Score weights files, or runs' folders, in fp32; one row each. Without `splits` their scorer says which.
 
     A row has `model`, `name`, `preset`, `parameters`, `images` (counts) and a dictionary of scores for each of the
     splits, `measure` (the score that decides), `published` where there are published numbers, `trained`, `chosen`
     (whether the weights are the best of several on the validation images), `weights_sha256` and, of some datasets,
-    `about` (what else should be told of what was scored).
+    `about` (what else should be told of what was scored). `progress` hears how many images of all are scored.
     """
     place = choose_device(device)
     opened: dict[tuple[str, str, str], Any] = {}
-    rows = []
+    networks = []
     for name, loaded in zip(names_of(weights), [load_scored(path) for path in weights], strict=True):
-        trained, model = loaded.trained, loaded.model.to(place)
-        dataset, given = loaded.dataset, loaded.options
         options = loaded.configured()
         scored = _checked(splits or loaded.scorer.splits, loaded.scorer)
-        keys = {split: (dataset, json.dumps(given, sort_keys=True), split) for split in scored}
+        keys = {split: (loaded.dataset, json.dumps(loaded.options, sort_keys=True), split) for split in scored}
         for split, key in keys.items():
             if key not in opened:
                 opened[key] = loaded.scorer.open(data, options, split)
+        networks.append((name, loaded, keys))
+    done, total = 0, sum(len(opened[key]) for _, _, keys in networks for key in keys.values())
+
+    def tick(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done, total)
+
+    rows = []
+    for name, loaded, keys in networks:
+        trained, dataset, model = loaded.trained, loaded.dataset, loaded.model.to(place)
         with torch.no_grad():
-            scores = {split: loaded.scorer.score(model, opened[key], place, seed) for split, key in keys.items()}
+            scores = {
+                split: _score(loaded.scorer, model, opened[key], place, seed, tick) for split, key in keys.items()
+            }
         published = loaded.scorer.published(model)
-        about = loaded.scorer.about(opened[keys[scored[0]]])
+        first = next(iter(keys))
+        about = loaded.scorer.about(opened[keys[first]])
         rows.append(
             {
                 "name": name,
@@ -123,7 +136,7 @@ def evaluate_images(
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),
                 "data": data.resolve().name,
                 "images": {split: len(opened[key]) for split, key in keys.items()},
-                "measure": loaded.scorer.decisive(scores[scored[0]]),
+                "measure": loaded.scorer.decisive(scores[first]),
                 **scores,
                 "seed": seed,
                 "trained": trained,
@@ -134,6 +147,16 @@ def evaluate_images(
             }
         )
     return rows
+
+
+def _score(
+    scorer: Scorer, model: nn.Module, opened: Any, device: torch.device, seed: int, tick: Callable[[int], None]
+) -> dict[str, float]:
+    if scorer.ticks:
+        return scorer.score(model, opened, device, seed, tick)
+    scores = scorer.score(model, opened, device, seed)
+    tick(len(opened))
+    return scores
 
 
 def tables_of(rows: Sequence[dict[str, Any]]) -> tuple[list[Table], list[dict[str, Any]]]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from lowlight.core.errors import UsageError
 from lowlight.report.tables import Table
@@ -39,20 +38,22 @@ class Scorer:
 
     `open(path, options, split)` with split `train`, `validation` or one more of `splits` gives anything that has a
     length, and says at once what is missing; `options` is the dataset's configuration. `splits` are scored where none
-    is asked for, the one that is to be reported first. `score(model, opened, device, seed)` gives numbers by name. The
-    first name of `decides` among them decides. `published(model)` gives the published numbers beside them, by split,
+    is asked for, the one that is to be reported first. `score(model, opened, device, seed)` gives numbers by name; of
+    one that `ticks`, a fifth argument hears how many images more are scored. The first name of `decides` among them
+    decides. `published(model)` gives the published numbers beside them, by split,
     or None; `about(opened)` more that a row should tell. `tables(rows)` shows the rows where the usual table would
     not do. `figures(model, path, options, title, seed)` gives pictures by name; `comparison(networks, path, seed)`
     those in which several networks stand side by side.
     """
 
     open: Callable[[Path, Any, Any], Sized]
-    score: Callable[[Any, Any, torch.device, int], dict[str, float]]
+    score: Callable[..., dict[str, float]]
     decides: tuple[str, ...]
     highest: bool  # whether larger is better
     title: str
     published: Callable[[Any], dict[str, Any] | None] = _none
     splits: tuple[str, ...] = ("validation", "train")
+    ticks: bool = False
     about: Callable[[Any], dict[str, str]] = _nothing
     tables: Callable[[Sequence[dict[str, Any]]], list[Table]] | None = None
     figures: Callable[[Any, Path, Any, str, int], dict[str, Figure]] | None = None
@@ -82,6 +83,7 @@ SCORERS: dict[str, Scorer] = {
         highest=False,
         title="Errors per image: SSE of the mean of ten samples, or L1 over ten corruptions",
         published=published_digits,
+        ticks=True,
         figures=digit_figures,
     ),
     "repair": Scorer(
