@@ -1,6 +1,7 @@
 """`lowlight edit`: the coarse picture goes out, comes back painted, and only what was painted changes."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from lowlight.core.photo import RGGB, Picture
 from lowlight.data.pictures import read_picture
 from lowlight.models import build_model
 from lowlight.models.lapcvae_raw import LapCvaeRawConfig
+from lowlight.workflows.editing.files import export_coarse
+from lowlight.workflows.editing.pyramid import EditOptions
 from lowlight.writers import WriterOptions, write_picture
 from lowlight.writers.cfa_dng import write_cfa_dng
 
@@ -134,6 +137,40 @@ def test_level_and_ratio_of_an_import_are_those_of_its_export(dark_dng: Path, we
             run(dark_dng, "--import", exported, "-o", out, "--weights", weights, option, value)
     with pytest.raises(UsageError, match=r"--ratio is '1e7'; expected auto, or a number above 0 and at most 1000000"):
         run(dark_dng, "--export", exported, "--ratio", "1e7")
+
+
+def test_an_export_that_was_killed_between_its_files_is_done_again(
+    dark_dng: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported, replace = tmp_path / "coarse.png", os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        if Path(target) == exported:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    words = (dark_dng, "--export", exported, "--level", 2, "--weights", weights)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(os, "replace", killed)
+        export_coarse(dark_dng, exported, 2, None, EditOptions(weights=weights, device="cpu", precision="fp32"))
+    assert [path.name for path in tmp_path.iterdir()] == ["coarse.json"]
+    with pytest.raises(UsageError, match=r"coarse\.json exists already, of another export"):
+        run(*words[:3], "--level", 3, "--weights", weights)
+    run(*words)
+    whole = exported.read_bytes()
+    with pytest.raises(UsageError, match=r"coarse\.png exists already"):
+        run(*words)
+    # One that writes over an older pair may leave neither picture, but never the old one beside the new sidecar.
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(os, "replace", killed)
+        options = EditOptions(weights=weights, device="cpu", precision="fp32", overwrite=True)
+        export_coarse(dark_dng, exported, 2, None, options)
+    assert [path.name for path in tmp_path.iterdir()] == ["coarse.json"]
+    run(*words)
+    assert exported.read_bytes() == whole
+    exported.with_suffix(".json").unlink()  # perhaps painted, so it stays
+    with pytest.raises(UsageError, match=r"coarse\.png exists already"):
+        run(*words)
 
 
 def test_a_sidecar_may_say_what_a_picture_cannot_hold(dark_dng: Path, weights: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ The exported picture is what a viewer shows: sRGB primaries, upright. Painted va
 differences to what was exported, so that what was not painted stays exactly as the network gave it.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lowlight import __version__
+from lowlight.core.atomic import remove_leftovers, replacing
 from lowlight.core.errors import OutputError, UsageError
 from lowlight.core.folders import check_writable, make_folder
 from lowlight.core.hashing import file_sha256
@@ -71,19 +73,18 @@ def export_coarse(photo: Path, picture: Path, level: int, ratio: float | None, o
     if picture.suffix.lower() != ".png":
         raise UsageError(f"{picture.name} is no name of a PNG; coarse pictures are exported as .png")
     outputs = (picture, sidecar_path(picture))
-    _check_places(outputs, photo, options.overwrite)
+    sidecar = outputs[1]
+    # A run that was killed between the two leaves a sidecar alone, which may be written again as it is.
+    alone = sidecar.is_file() and not picture.exists() and not options.overwrite
+    _check_places(outputs[:1] if alone else outputs, photo, options.overwrite)
     pyramid = Pyramid(options)
     pyramid.check_level(level)
     frame = read_raw(photo)
     ratio = ratio or meter(frame)
     frame = pyramid.seen(frame)
-    shown = turn_upright(pyramid.developed(frame, pyramid.picture(frame, ratio, level)), frame.orientation)
-    refuse_black(shown, photo.name)
-    height, width = shown.shape[:2]
-    said = (f"lowlight {__version__}", f"weights {pyramid.weights.name}", f"ratio {ratio:.6g}", f"level {level}")
-    make_folder(picture.parent)
-    write_picture(picture, Picture(shown, frame.metadata, said), WriterOptions(bits=16))
-    Sidecar(
+    size = level_size(*packed_size(frame.size, frame.pattern), level, pyramid.traits.upscale)
+    height, width = upright_size(size, frame.orientation)
+    belongs = Sidecar(
         photo=photo.name,
         photo_sha256=file_sha256(photo),
         ratio=ratio,
@@ -92,8 +93,36 @@ def export_coarse(photo: Path, picture: Path, level: int, ratio: float | None, o
         level=level,
         width=width,
         height=height,
-    ).write(outputs[1])
+    )
+    if alone and not belongs.is_at(sidecar):
+        raise UsageError(
+            f"{sidecar} exists already, of another export whose picture is not there; name another place, or write "
+            "over it with --overwrite"
+        )
+    shown = turn_upright(pyramid.developed(frame, pyramid.picture(frame, ratio, level)), frame.orientation)
+    assert shown.shape[:2] == (height, width)
+    refuse_black(shown, photo.name)
+    said = (f"lowlight {__version__}", f"weights {pyramid.weights.name}", f"ratio {ratio:.6g}", f"level {level}")
+    make_folder(picture.parent)
+    remove_leftovers(outputs)
+    _write_pair(picture, Picture(shown, frame.metadata, said), sidecar, belongs)
     return Exported(*outputs, ratio, width, height)
+
+
+def _write_pair(path: Path, picture: Picture, sidecar: Path, belongs: Sidecar) -> None:
+    """Write a picture and its sidecar, so that no picture ever lies beside the sidecar of another one.
+
+    Both are whole before either has its name. The sidecar gets its own first: alone it is known as unfinished, where a
+    picture alone might have been painted.
+    """
+    try:
+        with replacing(path) as whole, replacing(sidecar) as told:
+            writer_for(path).write(whole, picture, WriterOptions(bits=16))
+            belongs.write(told)
+            if path.is_file():
+                Path(os.path.realpath(path)).unlink()
+    except OSError as error:
+        raise OutputError(f"{path} could not be written: {error.strerror or error}.") from error
 
 
 def import_coarse(

@@ -60,6 +60,13 @@ class Sidecar:
         """Write it as JSON."""
         write_text(path, json.dumps(to_dict(self), indent=2) + "\n")
 
+    def is_at(self, path: Path) -> bool:
+        """Whether a file says just this."""
+        try:
+            return self.read(path) == self
+        except BrokenFileError:
+            return False
+
     @classmethod
     def read(cls, path: Path) -> "Sidecar":
         """Read it; `BrokenFileError` where the file is missing or not one of these."""
