@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from test_grouping import shot
 
 from lowlight import cli
 from lowlight.data.pictures import read_picture
@@ -352,6 +353,17 @@ def test_rows_say_why_a_photo_was_skipped_and_where_sheets_are(
     first = lowlight(photos, "-o", tmp_path / "out", "--contact-sheet")
     assert f"sheet    {tmp_path / 'out' / 'contact-sheet-1.jpg'}" in first.err
     assert "exists already; --overwrite" in lowlight(photos, "-o", tmp_path / "out").out
+
+
+def test_a_photo_that_another_ones_picture_keeps_out_is_spoken_of(lowlight: Lowlight, tmp_path: Path) -> None:
+    for day, seconds in (("one", 0), ("two", 61)):
+        (tmp_path / day).mkdir()
+        shot(tmp_path / day / "a.dng", seconds)
+    assert lowlight(tmp_path / "one", "-o", tmp_path / "out").code == 0
+    assert "note" not in lowlight(tmp_path / "one", "-o", tmp_path / "out").err
+    second = lowlight(tmp_path / "two", "-o", tmp_path / "out")
+    assert second.code == 0 and second.out.startswith("skipped  1/1")
+    assert re.search(r"note +1/1 .*a\.png was made from another photo, taken at 2026:11:20 22:00:00", second.err)
 
 
 def test_a_suffix_that_was_typed_goes_before_a_format_in_the_environment(

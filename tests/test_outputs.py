@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_enhance import write_dng
+from test_enhance import run, write_dng
+from test_grouping import shot
 from test_restorer import frame_of, random_mosaic
 
 from lowlight.core.atomic import remove_leftovers
@@ -69,3 +70,27 @@ def test_leftovers_of_a_longer_name_are_left_alone(tmp_path: Path) -> None:
     assert part.exists()
     remove_leftovers([tmp_path / "a.png"])
     assert not part.exists()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff", ".jpg", ".jxl", ".dng"])
+def test_a_skipped_photo_hears_that_the_picture_is_another_photos(
+    tiny_weights: Path, tmp_path: Path, suffix: str
+) -> None:
+    """Names are all that skipping goes by, and cameras begin their numbers anew."""
+    for folder in "one", "two", "none":
+        (tmp_path / folder).mkdir()
+    first, other = shot(tmp_path / "one" / "a.dng", 0), shot(tmp_path / "two" / "a.dng", 61)
+    dateless, out = shot(tmp_path / "none" / "a.dng", None), tmp_path / "out"
+    run([first], out, tiny_weights, suffix=suffix, ratio=40.0)
+    made = (out / f"a{suffix}").read_bytes()
+    for planned in (False, True):
+        same, told, unknown = (
+            run([photo], out, tiny_weights, suffix=suffix, dry_run=planned)[0] for photo in (first, other, dateless)
+        )
+        assert {row["status"] for row in (same, told, unknown)} == {"skipped"}
+        assert len(same["notes"]) == len(unknown["notes"]) == 1
+        assert "another photo, taken at 2026:11:20 22:00:00 and not at 2026:11:20 22:01:01" in told["notes"][1]
+    assert (out / f"a{suffix}").read_bytes() == made
+    (out / f"a{suffix}").write_bytes(b"my own, of 2026:11:20 22:00:00\0")
+    if suffix != ".dng":  # a photo's place is refused
+        assert len(run([other], out, tiny_weights, suffix=suffix)[0]["notes"]) == 1

@@ -82,7 +82,8 @@ class Report:
         if row["status"] == "done":
             line += f"  x{row['ratio']:.3g} ({row['ratio_source']}), {row['seconds']:.1f} s{self._remaining()}"
         self._say(visible(line))
-        for note in row["notes"] if row["status"] in ("done", "planned") else ():
+        # That a skipped photo has its output is in its line.
+        for note in row["notes"][1 if row["status"] == "skipped" else 0 :]:
             self._note(f"note     {place} {row['file']}: {note}")
 
     def in_order(self, rows: list[dict[str, Any]]) -> None:

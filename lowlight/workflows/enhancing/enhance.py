@@ -17,9 +17,9 @@ from lowlight.workflows.enhancing.enhancer import Enhancer, Written
 from lowlight.workflows.enhancing.inputs import Photo
 from lowlight.workflows.enhancing.options import EnhanceOptions
 from lowlight.workflows.enhancing.outputs import is_file_name
-from lowlight.workflows.enhancing.planning import outputs_exist, own_jobs, plan_jobs, with_weights
+from lowlight.workflows.enhancing.planning import outputs_exist, own_jobs, plan_jobs, skip_notes, with_weights
 from lowlight.workflows.enhancing.reading import Read, check_scene
-from lowlight.workflows.enhancing.rows import EXISTS, Job, Row, failed_row, make_row
+from lowlight.workflows.enhancing.rows import Job, Row, failed_row, make_row
 from lowlight.workflows.enhancing.scenes import Scene
 
 __all__ = ["EnhanceOptions", "enhance_files", "enhance_jobs"]
@@ -115,7 +115,7 @@ def _planned(jobs: Sequence[Job], options: EnhanceOptions, on_row: OnRow) -> lis
             exists = outputs_exist(job, overwrite=options.overwrite)
             if not exists:
                 check_scene(job.scene)
-            row = make_row(job, "skipped", notes=[EXISTS]) if exists else make_row(job, "planned")
+            row = make_row(job, "skipped", notes=skip_notes(job)) if exists else make_row(job, "planned")
         except (LowlightError, OSError) as error:
             row = failed_row(job, error)
         rows.append(row)

@@ -19,9 +19,9 @@ from lowlight.restorer import Pixels, Restored
 from lowlight.workflows.enhancing.contact_sheet import Thumbnails, thumbnails
 from lowlight.workflows.enhancing.options import EnhanceOptions
 from lowlight.workflows.enhancing.photo_steps import finished, meter, refuse_black
-from lowlight.workflows.enhancing.planning import outputs_exist
+from lowlight.workflows.enhancing.planning import outputs_exist, skip_notes
 from lowlight.workflows.enhancing.reading import Read, read_first, read_scene, recorded
-from lowlight.workflows.enhancing.rows import EXISTS, Job, Row, batch_note, failed_row, frames_note, make_row
+from lowlight.workflows.enhancing.rows import Job, Row, batch_note, failed_row, frames_note, make_row
 from lowlight.workflows.enhancing.samples import SampleWriter
 from lowlight.writers import write_picture, writer_for
 
@@ -93,7 +93,7 @@ class Enhancer:
         try:
             read = reading.result()
             if read is None:
-                ready.set_result((make_row(job, "skipped", notes=[EXISTS]), None))
+                ready.set_result((make_row(job, "skipped", notes=skip_notes(job)), None))
                 return ready
             if read.exists:
                 return writers.submit(self._only_sheet, job, read)
@@ -174,7 +174,7 @@ class Enhancer:
         result = None
         with suppress(LowlightError):  # a linear DNG, or no picture any more
             result = read_picture(job.output)
-        return make_row(job, "skipped", notes=[EXISTS]), self._thumbnails(job.photo.path.name, read, result)
+        return make_row(job, "skipped", notes=skip_notes(job)), self._thumbnails(job.photo.path.name, read, result)
 
     def _thumbnails(self, label: str, read: Read, result: Pixels | None) -> Thumbnails | None:
         if not self.options.contact_sheet:

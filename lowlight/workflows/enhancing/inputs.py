@@ -3,6 +3,7 @@
 import functools
 import glob
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from lowlight.raw.suffixes import RAW_SUFFIXES
 
 _SOFTWARE, _LINEAR_RAW = 305, 34892
 _NAME, _ABOUT_BYTES = b"lowlight ", 1 << 16
+_TIME = re.compile(rb"\d{4}:\d\d:\d\d \d\d:\d\d:\d\d(?=\0)")
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,18 @@ def names_us(path: Path) -> bool:
             return found
     except OSError:
         return False
+
+
+def told_times(path: Path) -> set[str]:
+    """The times that a picture of ours tells in its tags, as EXIF writes them; empty for any other file."""
+    try:
+        with path.open("rb") as file:
+            found = file.read(_ABOUT_BYTES)
+            file.seek(max(file.seek(0, os.SEEK_END) - _ABOUT_BYTES, 0))
+            found += file.read()
+    except OSError:
+        return set()
+    return {time.decode() for time in _TIME.findall(found)} if _NAME in found else set()
 
 
 def _expanded(pattern: str) -> list[str]:

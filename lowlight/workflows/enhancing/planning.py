@@ -6,10 +6,11 @@ from pathlib import Path
 
 from lowlight.checkpoint import BURST_WEIGHTS
 from lowlight.core.errors import UsageError
-from lowlight.workflows.enhancing.inputs import Photo
+from lowlight.raw.exif import read_metadata
+from lowlight.workflows.enhancing.inputs import Photo, told_times
 from lowlight.workflows.enhancing.options import EnhanceOptions
 from lowlight.workflows.enhancing.outputs import all_exist, is_file_name, plan_outputs
-from lowlight.workflows.enhancing.rows import Job
+from lowlight.workflows.enhancing.rows import EXISTS, Job
 from lowlight.workflows.enhancing.scenes import Scene
 from lowlight.workflows.sharding import Shard, shard
 from lowlight.writers import WRITERS, writer_for
@@ -55,3 +56,16 @@ def outputs_exist(job: Job, *, overwrite: bool) -> bool:
         raise UsageError(str(job.photo.problem))
     inputs = [photo.path for photo in job.scene.photos]
     return all_exist([job.output, *job.beside], inputs, overwrite=overwrite)
+
+
+def skip_notes(job: Job) -> list[str]:
+    """What to say of a job whose outputs are there: just that, or that the picture shows another photo of the name.
+
+    Names are all that skipping goes by; the time a photo was taken at, which pictures keep, tells two of them apart.
+    """
+    theirs = told_times(job.output)
+    ours = {read_metadata(photo.path).taken_at for photo in job.scene.photos} if theirs else set()
+    if not theirs or None in ours or theirs & ours:
+        return [EXISTS]
+    times = f"taken at {min(theirs)} and not at {min(filter(None, ours))}"
+    return [EXISTS, f"{job.output} was made from another photo, {times}; name another folder for this one"]
