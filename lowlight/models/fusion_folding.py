@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from lowlight.models.weight_norm import plain_weights
+
 
 def folded(network: nn.Module) -> nn.Module:
     """Copy a network in its test mode; a batch norm beside a convolution becomes part of it, to float rounding.
@@ -16,6 +18,7 @@ def folded(network: nn.Module) -> nn.Module:
     """
     with torch.no_grad():
         copied = copy.deepcopy(network).eval()
+        plain_weights(copied)
         for module in list(copied.modules()):
             if isinstance(module, nn.Sequential):
                 _fold_after(module)

@@ -130,6 +130,7 @@ class PictureOptions(TowerOptions):
     channels: int = 1  # 1: gray, 3: colour
     likelihood: Likelihood = "bernoulli"
     crop_px: int = 2  # border of padding around the picture, which does not count
+    weight_norm: bool = False  # learn length and direction of the convolutions' weights apart, as the authors do
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,7 +16,7 @@ from lowlight.core.errors import WeightsError
 from lowlight.core.restoration import Gaussian, Latent, Likelihood, Noise, Restoration, Share
 from lowlight.models.blocks import initialise
 from lowlight.models.fusion_blocks import DecoderCell, SizePenalty, initialise_uniform
-from lowlight.models.fusion_options import FusionConfig, FusionRawConfig, TowerOptions
+from lowlight.models.fusion_options import FusionConfig, FusionRawConfig, PictureOptions, TowerOptions
 from lowlight.models.fusion_parts import (
     LatentGroup,
     PosteriorHeads,
@@ -28,6 +28,7 @@ from lowlight.models.fusion_parts import (
 )
 from lowlight.models.fusion_reading import FusionNetwork, Reading, read_pictures
 from lowlight.models.sub_pixel import SubPixelHead, head_channels
+from lowlight.models.weight_norm import normalise_weights
 from lowlight.ops.gaussian import draw, standard_noise
 from lowlight.ops.likelihoods import LIKELIHOODS
 
@@ -156,9 +157,14 @@ def make_restoration(
 
 
 def start_weights(network: nn.Module, config: TowerOptions, generator: torch.Generator) -> None:
-    """Draw a network's first weights: on RAW frames as its options say, else uniformly by fan-in."""
+    """Draw a network's first weights: on RAW frames as its options say, else uniformly by fan-in.
+
+    With `weight_norm` they are taken apart afterwards, so that training starts at the same function.
+    """
     init = config.init if isinstance(config, FusionRawConfig) else "uniform"
     if init == "uniform":
         initialise_uniform(network, generator)
     else:
         initialise(network, init, generator)
+    if isinstance(config, PictureOptions) and config.weight_norm:
+        normalise_weights(network)
