@@ -1,8 +1,8 @@
 """The residual cells of FusionVAE, their weights at the start and the penalty on their size.
 
 Source: F. Duffhauss et al., FusionVAE: A Deep Hierarchical Variational Autoencoder for RGB Image Fusion, ECCV 2022;
-cells after A. Vahdat and J. Kautz, NVAE: A Deep Hierarchical Variational Autoencoder, NeurIPS 2020, figure 3. All
-convolutions are plain ones; the learned weight normalisation of that paper is left out.
+cells after A. Vahdat and J. Kautz, NVAE: A Deep Hierarchical Variational Autoencoder, NeurIPS 2020, figure 3.
+Convolutions are plain ones, or as in that paper normalised by their weights.
 """
 
 from collections.abc import Iterator
