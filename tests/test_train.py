@@ -645,6 +645,12 @@ def test_the_prefetching_thread_leaves_the_threads_alone(packed: Path, tmp_path:
     assert torch.get_num_threads() == 2
 
 
+def test_training_leaves_the_draws_of_the_caller_alone(packed: Path, tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    train(config_of(packed, "pix2pix", "cvae", steps=1), tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_summary_counts_without_running(packed: Path, tmp_path: Path) -> None:
     config = config_of(packed, "sid-net-slim", "l1")
     summary = summarise(config)
