@@ -83,7 +83,7 @@ def model_config(name: str, options: dict[str, Any] | None = None) -> Any:
 
 
 def build_model(name: str, config: Any, seed: int = 0) -> nn.Module:
-    """A freshly initialised network; the same seed gives the same weights, and the caller's draws stay what they were."""
+    """A freshly initialised network; the same seed gives the same weights. The caller's draws stay the same."""
     # PyTorch's layers draw weights from the global generator, which are then replaced.
     with torch.random.fork_rng(devices=[]):
         return MODELS[name].build(config, torch.Generator().manual_seed(seed))
