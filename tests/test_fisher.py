@@ -17,7 +17,7 @@ from training_material import TINY_MODEL
 from lowlight.core.errors import ConfigError, LowlightError
 from lowlight.core.restoration import Batch, Condition, Gaussian, ModelTraits, Share
 from lowlight.models import build_model, model_config
-from lowlight.models.repair import RepairNet, RepairNetConfig
+from lowlight.models.repair import EnergyPrior, RepairNet, RepairNetConfig
 from lowlight.models.vae import DigitVae, DigitVaeConfig
 from lowlight.objectives.beta import BetaConfig, beta, cross_entropy
 from lowlight.objectives.elbo import CvaeConfig, cvae
@@ -394,7 +394,7 @@ def test_what_does_not_apply_is_refused_with_a_sentence() -> None:
     with pytest.raises(ConfigError, match="needs the logits"):
         fisher(digits, batch, 0.0, generator(), FisherConfig(c_likelihood="bernoulli"))
     learned = RepairNet(RepairNetConfig(prior="expfam"), generator())
-    with pytest.raises(ConfigError, match="exponential-family"):
+    with pytest.raises(ConfigError, match="from a learned prior"):
         beta(learned, batch, 0.0, generator(), BetaConfig())
     for wrong in ({"samples": 0}, {"w_stab": -1.0}, {"warmup": 2.0}, {"alpha": 0.0}):
         with pytest.raises(ConfigError, match="fisher needs"):
@@ -426,6 +426,34 @@ def test_the_learned_prior_has_the_gradient_of_its_density_and_learns_in_some_st
         learned += net.learned_prior.coefficients.grad is not None
     assert 2 <= learned <= 18
     assert "kl" not in loss.parts
+
+
+def test_a_small_network_as_prior_begins_near_the_normal_one_and_learns() -> None:
+    net = RepairNet(RepairNetConfig(latent=4, prior="energy"), generator())
+    prior, batch, z = net.learned_prior, digit_batch(), numbers(5, 4, seed=1).float()
+    assert isinstance(prior, EnergyPrior)
+    assert 0 < (prior.score(z, True) + z).abs().max() < 0.2
+    with torch.no_grad():
+        prior.energy[2].weight.mul_(30)
+        still = prior.score(z, True)
+    # The gradient of the log-density, by differences of the density itself.
+    wide, step = prior.double(), 1e-5
+    at, along = z.double(), torch.eye(4, dtype=torch.float64)
+
+    def log_density(point: torch.Tensor) -> torch.Tensor:
+        return -point.square().sum(1) / 2 - wide.energy(point)[:, 0]
+
+    slopes = [(log_density(at + step * e) - log_density(at - step * e)) / (2 * step) for e in along]
+    assert torch.allclose(still.double(), torch.stack(slopes, 1), atol=1e-4)
+    prior.float()
+    learned = 0
+    for seed in range(40):
+        net.zero_grad()
+        loss = fisher(net, batch, 1.0, generator(seed), FisherConfig(c_likelihood="bernoulli"))
+        loss.total.backward()
+        learned += prior.energy[0].weight.grad is not None
+    assert 2 <= learned <= 18 and loss.total.isfinite() and net.recognition.heads[0].weight.grad is not None
+    assert net.draw_prior(6, generator(), steps=20).isfinite().all()
 
 
 def test_draws_of_a_normal_density_have_its_mean_and_width_and_an_improper_one_fails() -> None:

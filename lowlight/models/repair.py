@@ -16,13 +16,15 @@ from torch import Tensor, nn
 from lowlight.core.restoration import Condition, Gaussian, Latent, LatentShape, ModelTraits, Noise, Restoration
 from lowlight.models.blocks import initialise, unit_gaussian
 from lowlight.models.options import require_sizes
-from lowlight.ops.expfam import draw_by_svgd, score
+from lowlight.ops import expfam
 from lowlight.ops.gaussian import clamp_log_variance, draw
+
+PriorName = Literal["normal", "expfam", "energy"]
 
 SIDE_PX = 28
 PIXELS = SIDE_PX**2
 HIDDEN = (512, 256)
-PRIOR_STD = 0.01  # of an exponential-family prior's first coefficients
+PRIOR_STD = 0.01  # of a polynomial's first coefficients, or an energy's first last weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +33,12 @@ class RepairNetConfig:
 
     latent: int = 20
     variance: bool = True  # False: an autoencoder, whose z is not drawn
-    prior: Literal["normal", "expfam"] = "normal"  # expfam: a learned polynomial, for objective fisher
-    prior_order: int = 4  # of that polynomial; even ones can fall on both sides (the authors: 5, for digits 8)
+    prior: PriorName = "normal"  # others are learned, with objective fisher: a polynomial, or a small network's energy
+    prior_order: int = 4  # of the polynomial; even ones can fall on both sides (the authors: 5, for digits 8)
+    prior_hidden: int = 64  # of the network
 
     def __post_init__(self) -> None:
-        require_sizes(self, "latent", "prior_order")
+        require_sizes(self, "latent", "prior_order", "prior_hidden")
 
 
 def _layers(*widths: int) -> nn.Sequential:
@@ -57,13 +60,42 @@ class Encoder(nn.Module):
         return [head(features) for head in self.heads]
 
 
-class LearnedPrior(nn.Module):
-    """Coefficients `[M, Z]` of a polynomial log-density."""
+class PolynomialPrior(nn.Module):
+    """Coefficients `[M, Z]` of a polynomial log-density, an exponential family."""
 
     def __init__(self, order: int, latent: int, generator: torch.Generator) -> None:
         super().__init__()
         self.coefficients = nn.Parameter(torch.empty(order, latent))
         nn.init.normal_(self.coefficients, 0.0, PRIOR_STD, generator=generator)
+
+    def score(self, z: Tensor, learns: bool) -> Tensor:
+        """Gradient of log p(z) at z `[B, Z]`; where the prior does not learn, a constant to its weights."""
+        return expfam.score(self.coefficients if learns else self.coefficients.detach(), z)
+
+
+class EnergyPrior(nn.Module):
+    """`log p(z) = -|z|^2 / 2 - E(z) - log Z` with a small network E, which begins near 0 and so p near N(0, I).
+
+    E grows no faster than |z|, so that the square keeps the density proper whatever is learned.
+    """
+
+    def __init__(self, hidden: int, latent: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.energy = nn.Sequential(nn.Linear(latent, hidden), nn.SiLU(), nn.Linear(hidden, 1, bias=False))
+        initialise(self, "kaiming", generator)
+        last = self.energy[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.normal_(last.weight, 0.0, PRIOR_STD, generator=generator)
+
+    def score(self, z: Tensor, learns: bool) -> Tensor:
+        """Gradient of log p(z) at z `[B, Z]`; where the prior does not learn, a constant to its weights."""
+        weights = {name: each if learns else each.detach() for name, each in self.energy.named_parameters()}
+        wanted = torch.is_grad_enabled()
+        with torch.enable_grad():
+            at = z if z.requires_grad else z.detach().requires_grad_()
+            energy = torch.func.functional_call(self.energy, weights, (at,)).sum()
+            (slope,) = torch.autograd.grad(energy, at, create_graph=wanted)
+        return -z - slope
 
 
 class RepairNet(nn.Module):
@@ -85,13 +117,16 @@ class RepairNet(nn.Module):
         self.recognition = Encoder(config.latent, heads=2 if config.variance else 1)
         self.decoder = nn.Sequential(_layers(config.latent, *reversed(HIDDEN)), nn.Linear(HIDDEN[0], PIXELS))
         initialise(self, "kaiming", generator)
+        self.learned_prior: PolynomialPrior | EnergyPrior | None = None
         if config.prior == "expfam":
-            self.learned_prior = LearnedPrior(config.prior_order, config.latent, generator)
+            self.learned_prior = PolynomialPrior(config.prior_order, config.latent, generator)
+        elif config.prior == "energy":
+            self.learned_prior = EnergyPrior(config.prior_hidden, config.latent, generator)
 
     @property
     def prior_score(self) -> Callable[..., Tensor] | None:
-        """Gradient of the learned log p(z), a function of z `[B, Z]`; None for the normal prior."""
-        return self._prior_score if self.config.prior == "expfam" else None
+        """Gradient of the learned log p(z), given z `[B, Z]` and whether it learns; None for the normal prior."""
+        return None if self.learned_prior is None else self.learned_prior.score
 
     def condition(self, frames: Tensor, base: Tensor | None = None, labels: Tensor | None = None) -> Condition:
         """The prior N(0, I), one for each of the frames `[B, N, 1, 28, 28]`, and no skips."""
@@ -130,11 +165,7 @@ class RepairNet(nn.Module):
         """Draws `[count, Z]` of the prior; of a learned one at least 2, by Stein variational gradient descent."""
         noise = torch.rand if self.config.prior == "expfam" else torch.randn
         start = noise(count, self.config.latent, generator=generator)
-        if self.config.prior == "normal":
+        learned = self.learned_prior
+        if learned is None:
             return start
-        return draw_by_svgd(self._prior_score, start.to(self.learned_prior.coefficients), steps=steps)
-
-    def _prior_score(self, z: Tensor, *, learns: bool = True) -> Tensor:
-        # The prior is a constant to the weights where it does not learn.
-        coefficients = self.learned_prior.coefficients
-        return score(coefficients if learns else coefficients.detach(), z)
+        return expfam.draw_by_svgd(lambda z: learned.score(z, False), start.to(next(learned.parameters())), steps=steps)

@@ -77,7 +77,7 @@ def beta(
     """
     if prior_score(model) is not None:
         raise ConfigError(
-            "the divergence from an exponential-family prior cannot be computed; "
+            "the divergence from a learned prior cannot be computed; "
             "train this network with objective fisher, or give it the normal prior"
         )
     name = reconstruction_of(model, config.reconstruction)

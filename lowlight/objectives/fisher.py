@@ -213,7 +213,7 @@ def _score_of(
     if learned is None:
         return normal_score(condition.prior)
     if config.alpha < 1:
-        raise ConfigError("an exponential-family prior has no samples to train on; set alpha to 1")
+        raise ConfigError("a learned prior has no samples to train on; set alpha to 1")
     learns = float(torch.rand((), generator=generator, device=generator.device)) < config.prior_share
     return functools.partial(learned, learns=learns)
 
