@@ -248,7 +248,7 @@ def test_what_the_camera_noted_is_in_the_picture(tiny_weights: Path, tmp_path: P
         taken_at="2026:11:20 23:05:06",
         gps=Gps(-33.5, 151.25, 12.0),
     )
-    tags = exif_tags(Picture(np.zeros((1, 1, 3), np.uint16), noted), encoded=False)
+    tags = exif_tags(Picture(np.zeros((1, 1, 3), np.uint16), noted), encoded=False, sized=False)
     append_tags(photo, [tag for tag in tags.main if tag.tag in (271, 272)], tags.exif, tags.gps)
     run([photo], tmp_path / "out", tiny_weights, suffix=suffix, ratio=40.0, restorer=replace(FP32, strength=0.5))
     with Image.open(tmp_path / "out" / f"a{suffix}") as image:

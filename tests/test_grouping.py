@@ -44,7 +44,7 @@ def shot(path: Path, seconds: float | None, scene: int = 0, *, subsec: bool = Tr
         iso=800,
         taken_at=f"2026:11:20 22:{int(seconds) // 60:02}:{int(seconds) % 60:02}",
     )
-    tags = exif_tags(Picture(np.zeros((1, 1, 3), np.uint16), told), encoded=False)
+    tags = exif_tags(Picture(np.zeros((1, 1, 3), np.uint16), told), encoded=False, sized=False)
     fraction = [ascii_entry(37521, f"{seconds % 1:.2f}"[2:])] if subsec else []
     append_tags(path, [], sorted([*tags.exif, *fraction], key=lambda tag: tag.tag), tags.gps)
     return path
@@ -126,7 +126,7 @@ def test_the_camera_s_clock_has_no_jumps_and_no_last_year(tmp_path: Path, monkey
         for name, taken_at in told:
             path = write(tmp_path / f"{name}.dng", light(*SIZE), seed=ord(name))
             picture = Picture(np.zeros((1, 1, 3), np.uint16), Metadata(exposure_s=1.0, iso=800, taken_at=taken_at))
-            tags = exif_tags(picture, encoded=False)
+            tags = exif_tags(picture, encoded=False, sized=False)
             append_tags(path, [], tags.exif, tags.gps)
         assert groups(tmp_path, "burst") == [["a.dng"], ["b.dng"], ["c.dng"]]
     finally:
@@ -191,7 +191,7 @@ def test_scenes_of_several_frames_have_weights_of_their_own(tmp_path: Path) -> N
 def test_a_clock_that_was_never_set_tells_no_time(tmp_path: Path) -> None:
     write(tmp_path / "a.dng", light(*SIZE), seed=1)
     told = Metadata(exposure_s=1.0, iso=800, taken_at="0001:01:01 00:00:00")
-    tags = exif_tags(Picture(np.zeros((1, 1, 3), np.uint16), told), encoded=False)
+    tags = exif_tags(Picture(np.zeros((1, 1, 3), np.uint16), told), encoded=False, sized=False)
     append_tags(tmp_path / "a.dng", [], tags.exif, tags.gps)
     assert read_metadata(tmp_path / "a.dng").exposure_s == 1.0
     assert read_metadata(tmp_path / "a.dng").taken_at is None

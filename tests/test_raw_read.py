@@ -607,7 +607,8 @@ def test_an_8_bit_sensor_and_left_aligned_14_bits_are_no_stretched_picture() -> 
 def exif_blob() -> bytes:
     exif = Image.Exif()
     exif[271], exif[272], exif[315] = "FUJIFILM", "X100", "A. Person"
-    exif.get_ifd(0x8769).update({33434: 0.25, 34855: 800, 36867: "2024:02:29 23:59:59", 42036: "A lens"})
+    exif.get_ifd(0x8769).update({33434: 0.25, 34855: 800, 36867: "2024:02:29 23:59:59", 36881: "+05:45"})
+    exif.get_ifd(0x8769)[42036] = "A lens"
     gps = {1: "S", 2: (33.0, 51.0, 36.0), 3: "W", 4: (151.0, 12.0, 36.0), 5: b"\x01", 6: 12.5}
     exif.get_ifd(0x8825).update(gps)
     return exif.tobytes()
@@ -621,7 +622,7 @@ def test_metadata_out_of_a_raf(tmp_path: Path) -> None:
     metadata = read_metadata(path)
     assert metadata.camera == "FUJIFILM X100" and metadata.lens == "A lens" and metadata.artist == "A. Person"
     assert (metadata.exposure_s, metadata.iso) == (0.25, 800)
-    assert metadata.taken_at == "2024:02:29 23:59:59"
+    assert (metadata.taken_at, metadata.utc_offset) == ("2024:02:29 23:59:59", "+05:45")
     assert metadata.gps == Gps(pytest.approx(-33.86), pytest.approx(-151.21), -12.5)
 
 
@@ -648,6 +649,7 @@ def test_nonsense_in_tags_is_unknown() -> None:
         33437: float("nan"),
         34855: -5,
         36867: "    :  :     :  :  ",
+        36881: "   :  ",
         306: "2020:13:45 99:99:99",
         37386: "long",
         42036: b"\0\0\0",

@@ -40,6 +40,7 @@ class Metadata:
     focal_length_mm: float | None = None
     taken_at: str | None = None  # EXIF form, "YYYY:MM:DD HH:MM:SS", camera time
     subsec_s: float | None = None  # the fraction of a second that `taken_at` leaves out
+    utc_offset: str | None = None  # how far the camera's clock is ahead, "+HH:MM" or "-HH:MM"
     gps: Gps | None = None
     artist: str | None = None
     copyright: str | None = None

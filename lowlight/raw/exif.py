@@ -8,6 +8,7 @@ value that is missing or makes no sense is None; no file, however broken, makes 
 import io
 import logging
 import math
+import re
 import struct
 import threading
 import warnings
@@ -30,6 +31,7 @@ _CANON_UUID = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _MAX_BLOB_BYTES = 64 << 20  # larger than any metadata block; a broken length must not fill the memory
 _WARNING_FILTERS = threading.Lock()
 _UNSET_TIMES = ("0000", "1970:01:01 00:00:00")
+_OFFSET = re.compile(r"[+-][01]\d:[0-5]\d")
 _SMALLEST, _LARGEST = 1e-9, 1e9  # of exposures, apertures and the like
 _FIRST_YEAR = 1970  # of a photo that a digital camera can have taken; a clock that stands before it was never set
 
@@ -120,6 +122,7 @@ def metadata_from_tags(ifd0: Tags, exif: Tags, gps: Tags) -> Metadata:
         focal_length_mm=_positive(both.get(37386)),
         taken_at=next((time for time in times if time), None),
         subsec_s=_fraction(both.get(37521)),
+        utc_offset=_offset(both.get(36881)),
         gps=_position(gps),
         artist=_text(ifd0.get(315)),
         copyright=_text(ifd0.get(33432)),
@@ -266,6 +269,12 @@ def _fraction(value: object) -> float | None:
     """Read the digits after the decimal point that SubSecTimeOriginal holds."""
     digits = _text(value) or ""
     return float(f"0.{digits}") if digits.isascii() and digits.isdigit() else None
+
+
+def _offset(value: object) -> str | None:
+    """Read what OffsetTimeOriginal holds; cameras whose zone was never set have blanks there."""
+    text = _text(value) or ""
+    return text if _OFFSET.fullmatch(text) else None
 
 
 def _degrees(value: object, reference: object, negative: str, limit: float) -> float | None:

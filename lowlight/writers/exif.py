@@ -27,6 +27,14 @@ _SRGB = 1
 _RECOMMENDED_EXPOSURE_INDEX = 2  # of SensitivityType
 _TIME = re.compile(r"\d{4}:\d\d:\d\d \d\d:\d\d:\d\d")
 _LARGEST = 2**32 - 1
+# Exif 2.32, table 17: resolution (of no known paper: 72 an inch), chroma in the middle, Y Cb Cr, Flashpix 1.0.
+_JPEG_MAIN = (
+    rational_entry(282, Fraction(72)),
+    rational_entry(283, Fraction(72)),
+    short_entry(296, 2),
+    short_entry(531, 1),
+)
+_JPEG_EXIF = (undefined_entry(37121, b"\1\2\3\0"), undefined_entry(40960, b"0100"))
 _SECOND_STEPS = 10_000  # parts of an arc second: 3 mm on the ground
 
 
@@ -39,11 +47,11 @@ class ExifTags:
     gps: tuple[Entry, ...]
 
 
-def exif_tags(picture: Picture, *, encoded: bool = True) -> ExifTags:
+def exif_tags(picture: Picture, *, encoded: bool = True, sized: bool = True) -> ExifTags:
     """List the tags of a picture that stands upright. Values the metadata does not know are left out.
 
-    `encoded` says that the file holds the sRGB pixels; a linear file claims neither that colour space nor
-    their size.
+    `encoded` says that the file holds the sRGB pixels; a linear file does not claim that colour space. `sized` gives
+    their size, which files that are TIFFs have among their own tags.
     """
     metadata = picture.metadata
     height, width = picture.pixels.shape[:2]
@@ -62,22 +70,26 @@ def exif_tags(picture: Picture, *, encoded: bool = True) -> ExifTags:
         exif.append(ascii_entry(36867, metadata.taken_at))  # DateTimeOriginal
         if metadata.subsec_s is not None:
             exif.append(ascii_entry(37521, f"{min(int(metadata.subsec_s * 1000 + 0.5), 999):03}"))  # its SubSec
+        exif += _texts((36881, metadata.utc_offset))  # its Offset
     if picture.recorded:
         exif.append(undefined_entry(37510, _user_comment("\n".join(picture.recorded))))
     if encoded:
-        exif += [short_entry(40961, _SRGB), long_entry(40962, width), long_entry(40963, height)]
+        exif.append(short_entry(40961, _SRGB))
+    if sized:
+        exif += [long_entry(40962, width), long_entry(40963, height)]
     return ExifTags(tuple(main), tuple(exif), _gps(metadata.gps) if metadata.gps else ())
 
 
-def exif_blob(picture: Picture, *, prefix: bool = False) -> bytes:
-    """Pack all tags as a TIFF file without pixels; `prefix` puts the six bytes JPEG wants in front of it."""
+def exif_blob(picture: Picture, *, jpeg: bool = False) -> bytes:
+    """Pack all tags as a TIFF file without pixels; for a JPEG with what it must have, and six bytes in front."""
     tags = exif_tags(picture)
+    main, exif = (tags.main + _JPEG_MAIN, tags.exif + _JPEG_EXIF) if jpeg else (tags.main, tags.exif)
     # The main directory's size does not depend on where its pointers lead, so it is packed twice.
-    _, pointers = pack_sub_directories(tags.exif, tags.gps, 0)
-    offset = len(HEADER) + len(pack_directory((*tags.main, *pointers), len(HEADER)))
-    blocks, pointers = pack_sub_directories(tags.exif, tags.gps, offset)
-    blob = HEADER + pack_directory((*tags.main, *pointers), len(HEADER)) + blocks
-    return EXIF_PREFIX + blob if prefix else blob
+    _, pointers = pack_sub_directories(exif, tags.gps, 0)
+    offset = len(HEADER) + len(pack_directory((*main, *pointers), len(HEADER)))
+    blocks, pointers = pack_sub_directories(exif, tags.gps, offset)
+    blob = HEADER + pack_directory((*main, *pointers), len(HEADER)) + blocks
+    return EXIF_PREFIX + blob if jpeg else blob
 
 
 def simple_fraction(value: float) -> Fraction | None:

@@ -33,6 +33,6 @@ def write_jpeg(path: Path, picture: Picture, options: WriterOptions) -> None:
         quality=options.quality,
         subsampling=0,
         icc_profile=srgb_profile(channels),
-        exif=exif_blob(picture, prefix=True),
+        exif=exif_blob(picture, jpeg=True),
     )
     path.write_bytes(encoded.getbuffer())

@@ -49,7 +49,7 @@ def write_linear_dng(path: Path, picture: Picture, options: WriterOptions) -> No
     )
     neutral = [Fraction(round(_DENOMINATOR / gain), _DENOMINATOR) for gain in linear.wb]
     matrix = [Fraction(round(float(v) * _DENOMINATOR), _DENOMINATOR) for v in colour_matrix(linear).flat]
-    tags = exif_tags(picture, encoded=False)
+    tags = exif_tags(picture, encoded=False, sized=False)
     dng = [
         byte_entry(50706, 1, 4, 0, 0),  # DNGVersion
         byte_entry(50707, 1, 1, 0, 0),  # DNGBackwardVersion

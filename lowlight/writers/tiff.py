@@ -35,5 +35,5 @@ def write_tiff(path: Path, picture: Picture, options: WriterOptions) -> None:
         metadata=None,
         maxworkers=1,  # photos are already written side by side
     )
-    tags = exif_tags(picture)
+    tags = exif_tags(picture, sized=False)
     append_tags(path, tags.main, tags.exif, tags.gps)
