@@ -102,6 +102,18 @@ def test_models_keep_their_promises(make) -> None:  # type: ignore[no-untyped-de
     assert len(preview.levels) == levels - 1
 
 
+def test_a_level_on_raw_corrects_what_the_coarser_ones_made_of_a_known_picture() -> None:
+    model = raw_model().eval()
+    batch = batch_for(model)
+    known, pictures, levels = model.reconstruct(batch.frames, batch.target, None), model.pictures(batch.target), 3
+    assert len(pictures) == levels
+    for level in range(1, levels):
+        posterior, coarser = known.latents[levels - level].posterior, known.levels[level]
+        read = model._posterior(level, pictures[level - 1] - up(coarser), coarser)
+        assert posterior is not None
+        torch.testing.assert_close(posterior.mean, read.mean)
+
+
 @pytest.mark.parametrize(
     "options",
     [{"cond": "latents+image"}, {"sigma": "pixel"}, {"sigma": "fixed"}, {"unseen": "chain"}, {"filter": "binomial"}],

@@ -120,12 +120,15 @@ class LapCvaeRaw(nn.Module):
         base: Tensor | None = None,
         share: Share | None = None,
     ) -> Restoration:
-        """Encode every level of the true, ungraded pictures; latents are posterior means without a generator."""
+        """Encode every level of the true, ungraded pictures; latents are posterior means without a generator.
+
+        A level is given the picture that the coarser ones made, and its band is what the true picture has beyond it.
+        """
         dark, pictures = self._dark(frames), self.pictures(target)
         shown: list[Tensor] = []
         latents: list[Latent] = []
         for k in range(self.config.levels, 0, -1):
-            low = pictures[k] if latents else None
+            low = shown[-1] if shown else None
             true_band = pictures[k - 1] if low is None else pictures[k - 1] - self._enlarged(k, low)
             posterior = self._posterior(k, true_band, low)
             noise = None if generator is None else (standard_noise(posterior.mean, generator, share),)
@@ -133,7 +136,7 @@ class LapCvaeRaw(nn.Module):
             prior = self._prior(k, latents[-1].posterior if latents else None, code)
             latents.append(Latent(moved(posterior, noise, 0), prior, posterior))
             band, _ = self._decode(k, [latent.sample for latent in latents], skips)
-            shown.append(band + self._enlarged(k, shown[-1]) if shown else band)
+            shown.append(band.float() if low is None else band.float() + self._enlarged(k, low))
         return Restoration(shown[-1], tuple(latents), levels=tuple(reversed(shown)))
 
     def restore(
