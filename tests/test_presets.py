@@ -58,6 +58,16 @@ def test_every_row_of_the_tables_has_a_preset() -> None:
     assert [name for name in list_presets() if name.startswith("thesis/")] == sorted(PRESETS)
 
 
+def test_the_shell_completes_names_of_presets() -> None:
+    typed = {
+        "_LOWLIGHT_COMPLETE": "complete_bash",
+        "COMP_WORDS": "lowlight train --preset mnist/vae-",
+        "COMP_CWORD": "3",
+    }
+    said = CliRunner().invoke(app, [], prog_name="lowlight", env=typed).output.split()
+    assert said == [name for name in list_presets() if name.startswith("mnist/vae-")] and len(said) > 3
+
+
 @pytest.mark.parametrize("name", list_presets())
 def test_presets_load_and_say_their_name(name: str) -> None:
     assert load_config(None, {}, name).preset == name

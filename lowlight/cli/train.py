@@ -32,10 +32,17 @@ BUDGETS = ("steps", "minutes", "epochs")
 SETTINGS = "LOWLIGHT_TRAIN_SET"
 
 
-def _option(flag: str, help_text: str, metavar: str, *short: str) -> Any:
+def _option(flag: str, help_text: str, metavar: str, *short: str, **more: Any) -> Any:
     """An option whose environment variable is LOWLIGHT_TRAIN_ and its name."""
     variable = "LOWLIGHT_TRAIN_" + flag.removeprefix("--").replace("-", "_").upper()
-    return typer.Option(*short, flag, envvar=variable, help=help_text, metavar=metavar)
+    return typer.Option(*short, flag, envvar=variable, help=help_text, metavar=metavar, **more)
+
+
+def _presets(begun: str) -> list[str]:
+    """Presets that begin so, for the shell's completion."""
+    from lowlight.workflows.training.presets import list_presets
+
+    return [name for name in list_presets() if name.startswith(begun)]
 
 
 def train_command(
@@ -43,7 +50,12 @@ def train_command(
     config: Annotated[Path | None, _option("--config", "The run as a TOML file; flags override it.", "FILE")] = None,
     preset: Annotated[
         str | None,
-        _option("--preset", "A run that comes with lowlight, such as thesis/sid-net or mnist/vae-10.", "NAME"),
+        _option(
+            "--preset",
+            "A run that comes with lowlight, such as thesis/sid-net or mnist/vae-10.",
+            "NAME",
+            autocompletion=_presets,
+        ),
     ] = None,
     output: Annotated[Path | None, _option("--output", "The run's folder.", "DIR", "-o")] = None,
     model: Annotated[str | None, _option("--model", "Which network; see `lowlight models`.", "NAME")] = None,
