@@ -69,7 +69,10 @@ def save_weights(
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """Read the header of a weights file; `WeightsError` where it is none of this format or, of its kind, missing."""
+    """Read the header of a weights file.
+
+    Raises `MissingWeightsError` where it is not there, `WeightsError` where it is none of this format.
+    """
     if not path.is_file():
         raise MissingWeightsError(
             f"there is no weights file {path}; `lowlight models` lists the models, `lowlight train` makes weights"

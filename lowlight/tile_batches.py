@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lowlight.core.errors import OutputError, UsageError
-from lowlight.core.restoration import ModelTraits, Noise
+from lowlight.core.restoration import ModelTraits, Noise, Restoration
 from lowlight.core.threads import threads
 from lowlight.ops.blending import FloatArray
 
@@ -159,9 +159,10 @@ class BatchRunner:
         if stack.noise is not None:
             given["noise"] = tuple(each.to(self.device, self.dtype) for each in stack.noise)
         # The base keeps full precision: what is added to it is small.
+        restore = cast(Callable[..., Restoration], self.model.restore)
         with threads(self.threads):
-            restored = self.model.restore(frames.view(count, members, *frames.shape[1:]), **given)  # type: ignore[operator]
-        image: Tensor = restored.image.float()
+            restored = restore(frames.view(count, members, *frames.shape[1:]), **given)
+        image = restored.image.float()
         if stack.base is not None:
             image = image + stack.base.to(self.device)
         return image.to(self.home).contiguous()

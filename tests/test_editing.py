@@ -9,7 +9,7 @@ import torch
 from lapcvae_material import faces_model, generator, numbers, raw_model
 
 from lowlight.core.errors import BrokenFileError, UsageError
-from lowlight.core.restoration import Restoration
+from lowlight.core.restoration import Noise, Restoration
 from lowlight.models.lapcvae_raw import LapCvaeRaw
 from lowlight.ops.gaussian import fix_from
 from lowlight.ops.pyramid import gaussian_pyramid
@@ -129,20 +129,19 @@ def test_impossible_edits_are_refused() -> None:
 
 
 class Faithful:
-    """A pyramid that keeps every picture as it is and renders painted levels by their bands.
-
-    It has of a `PaintableModel` what is used here, hence the ignored types below.
-    """
+    """A pyramid that keeps every picture as it is and renders painted levels by their bands."""
 
     traits = faces_model(side_px=64).traits
 
-    def pictures(self, target):  # type: ignore[no-untyped-def]
+    def pictures(self, target: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return gaussian_pyramid(target, 3)
 
-    def sample_finer(self, target, level, noise=None, levels=1):  # type: ignore[no-untyped-def]
+    def sample_finer(
+        self, target: torch.Tensor, level: int, noise: Noise | None = None, levels: int = 1
+    ) -> Restoration:
         return Restoration(target, levels=gaussian_pyramid(target, 3))
 
-    def paint(self, painted, level, noise=None):  # type: ignore[no-untyped-def]
+    def paint(self, painted: torch.Tensor, level: int, noise: Noise | None = None) -> Restoration:
         for _ in range(level - 1):
             painted = torch.nn.functional.interpolate(painted, scale_factor=2, mode="bilinear")
         return Restoration(painted)
@@ -150,7 +149,7 @@ class Faithful:
 
 def test_scores_of_faces_by_a_faithful_model() -> None:
     faces = drawn_faces(6, 64, glasses_share=0.7)
-    scores = score_faces(Faithful(), faces, level=2)  # type: ignore[arg-type]
+    scores = score_faces(Faithful(), faces, level=2)
     assert scores["faces"] == 6 and 0 < scores["edited"] <= 6
     assert scores["rmse_mean"] == 0 and scores["change_outside"] == 0
     assert scores["rmse_level_2"] == 0 and scores["rmse_level_3"] == 0 and "rmse_level_4" not in scores
@@ -159,7 +158,7 @@ def test_scores_of_faces_by_a_faithful_model() -> None:
     assert scores["outside_before"] < 1 and scores["outside_after"] < 10
     assert rmse(torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.5)).tolist() == [127.5]
     picture, twin, mask = faces[0].picture[None], faces[0].picture[None], torch.zeros(1, 1, 64, 64, dtype=torch.bool)
-    none = take_off_glasses(Faithful(), picture, twin, mask, 2)  # type: ignore[arg-type]
+    none = take_off_glasses(Faithful(), picture, twin, mask, 2)
     assert torch.equal(none.samples[0], none.reconstruction)
 
 

@@ -116,13 +116,13 @@ def test_a_perfect_level_has_no_number() -> None:
     class Knowing(nn.Module):
         traits = network("sid-net").traits
 
-        def pictures(self, target):  # type: ignore[no-untyped-def]
+        def pictures(self, target: torch.Tensor) -> tuple[torch.Tensor, ...]:
             return (target,)
 
-        def reconstruct(self, frames, target, generator, base=None, share=None):  # type: ignore[no-untyped-def]
+        def reconstruct(self, frames: torch.Tensor, target: torch.Tensor, generator: None) -> Restoration:
             raise AssertionError
 
-        def restore(self, frames, base=None, noise=None):  # type: ignore[no-untyped-def]
+        def restore(self, frames: torch.Tensor, base: torch.Tensor | None = None) -> Restoration:
             return Restoration(frames[:, 0, :3], levels=(truth,))
 
     pair = make_pair(size=(512, 512))

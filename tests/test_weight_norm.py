@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lowlight.checkpoint import load_weights
+from lowlight.core.restoration import PenalisedModel
 from lowlight.models import build_model, model_config
 from lowlight.models.fusion_folding import folded
 from lowlight.models.weight_norm import LogNorm
@@ -50,7 +51,10 @@ def test_a_network_starts_at_the_same_function_with_one_number_more_a_channel(na
         module for module in taken_apart.modules() if isinstance(module, nn.Conv2d) and module.bias is None
     ]
     assert between_norms and not any(parametrize.is_parametrized(module) for module in between_norms)
-    penalties = [each.train().penalty() for each in (plain, taken_apart)]  # type: ignore[operator]
+    penalties = []
+    for each in (plain.train(), taken_apart.train()):
+        assert isinstance(each, PenalisedModel)
+        penalties.append(each.penalty())
     torch.testing.assert_close(penalties[0], penalties[1])
 
 

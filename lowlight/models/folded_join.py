@@ -39,7 +39,7 @@ class FoldedJoin(Packs):
     def __init__(self, up: DoublingConv, conv: LeakyConv) -> None:
         """`conv` reads what `up` gives and behind it as many channels or fewer of a skip."""
         super().__init__()
-        self.stands_for = (up, conv)  # as a tuple: they are registered, and saved, elsewhere
+        self.layers = self.stands_for = (up, conv)  # as a tuple: they are registered, and saved, elsewhere
         self._folded: _Folded | None = None
 
     def pack(self, batch: int) -> bool:
@@ -54,13 +54,6 @@ class FoldedJoin(Packs):
     def unpack(self) -> None:
         """Forget what was folded."""
         self._folded = None
-
-    @property
-    def layers(self) -> tuple[DoublingConv, LeakyConv]:
-        """The two layers."""
-        up, conv = self.stands_for
-        assert isinstance(up, DoublingConv) and isinstance(conv, LeakyConv)
-        return up, conv
 
     def forward(self, x: Tensor, skip: Tensor, leak: float) -> Tensor | None:
         """`x [B, C, h, w]` and `skip [B, S, 2h, 2w]` to `[B, C', 2h, 2w]`; None where the layers are not folded."""
@@ -84,8 +77,7 @@ class _Folded:
         # What each tap makes of the bias of `up`; beyond the picture there is none.
         taps = torch.einsum("ocyx,c->yxo", of_up.float(), up.bias.detach().float())
         self.bias = (conv.bias.detach().float() + taps.sum((0, 1))).to(dtype)
-        sides = (taps[:, 0].sum(0), taps[:, 2].sum(0))  # all rows of the left and right column
-        self.left, self.right = (each.to(dtype) for each in sides)
+        self.left, self.right = (taps[:, column].sum(0).to(dtype) for column in (0, 2))
         self.top, self.bottom = (self._row(taps[row]).to(dtype) for row in (0, 2))
         self.no_bias = torch.zeros(len(blocks), dtype=dtype)
 

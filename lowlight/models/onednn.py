@@ -61,13 +61,16 @@ def pack_weights(network: nn.Module, batch: int) -> None:
 
 
 class Packs(nn.Module):
-    """A part of a network that can keep weights as oneDNN computes with them, until they are wanted otherwise."""
+    """A part of a network that can keep weights as oneDNN computes with them, until they are wanted otherwise.
+
+    What raises `NotImplementedError` is for subclasses: modules have PyTorch's metaclass, not that of abstract classes.
+    """
 
     stands_for: "tuple[Packs, ...]" = ()  # further parts, whose weights it has in its own form then
 
     def pack(self, batch: int) -> bool:
         """Keep them so for so many tiles at a time; False where that cannot be, or not while they are trained."""
-        raise NotImplementedError  # no class of its own: modules have PyTorch's metaclass, not that of ABCs
+        raise NotImplementedError
 
     def unpack(self) -> None:
         """Have plain weights again."""

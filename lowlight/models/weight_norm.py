@@ -40,6 +40,7 @@ def plain_weights(network: nn.Module) -> None:
         for name, conv in list(parent.named_children()):
             if isinstance(conv, nn.Conv2d) and parametrize.is_parametrized(conv, "weight"):
                 sizes = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding)
+                # PyTorch keeps sizes as tuples of any length, and asks for two numbers.
                 plain = nn.Conv2d(*sizes, device="meta").train(conv.training)  # type: ignore[arg-type]
                 plain.weight, plain.bias = nn.Parameter(conv.weight.detach()), conv.bias
                 setattr(parent, name, plain)

@@ -47,20 +47,20 @@ def train(config: TrainConfig, folder: Path, *, resume: bool = False, watch: Wat
 
 def _train_with(team: Team, config: TrainConfig, folder: Path, resume: bool, watch: Watcher | None) -> Path:
     if not team.leads:
-        return _run_alone(team, config, folder, resume, watch)
+        return _run_in(team, config, folder, resume, watch)
     check_writable(folder)
     made = not folder.exists()
     make_folder(folder)
     with working_alone(folder):
         try:
-            return _run_alone(team, config, folder, resume, watch)
+            return _run_in(team, config, folder, resume, watch)
         finally:
             if made:
                 with suppress(OSError):
                     folder.rmdir()  # if nothing has come of it
 
 
-def _run_alone(team: Team, config: TrainConfig, folder: Path, resume: bool, watch: Watcher | None) -> Path:
+def _run_in(team: Team, config: TrainConfig, folder: Path, resume: bool, watch: Watcher | None) -> Path:
     state = _open_folder(config, folder, resume)
     run = Run(config, folder, fresh=state is None, team=team)
     if state is not None:
